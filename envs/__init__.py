@@ -1,0 +1,1 @@
+"""Simulators behind one Gymnasium interface. Importing this package imports no simulator."""

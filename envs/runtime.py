@@ -1,0 +1,31 @@
+"""Runtime: what a simulator needs around it, known without importing it.
+
+Every adapter package (`envs/<benchmark>/__init__.py`) exports three names:
+
+    RUNTIME: Runtime                        which Python environment, libraries, variables and assets it needs
+    describe(**options) -> EnvSpec          what it offers under the suite's `env` options; imports no simulator
+    make(**options) -> VLAEnv               the simulator itself; imports it here and nowhere else
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """The surroundings of one simulator.
+
+    name: of the isolated Python environment (`""`: runs in the main one). requirements: a file with *every* package
+    pinned, installed without dependency resolution. libraries: system libraries by the name the loader knows
+    (`libEGL.so.1`) -> the Debian package that brings it. env_vars: set before its process starts. probe: Python
+    statements that fail unless the environment works; they may print one line to show.
+    """
+
+    name: str = ""
+    requirements: Path | None = None
+    libraries: Mapping[str, str] = field(default_factory=dict)
+    env_vars: Mapping[str, str] = field(default_factory=dict)
+    probe: str = ""

@@ -1,0 +1,1 @@
+"""Benchmarks as data: tasks, protocols, published numbers."""

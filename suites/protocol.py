@@ -1,0 +1,204 @@
+"""Suites as data: tasks and the protocol that fixes a score, read from one YAML a stranger can write."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import lru_cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import yaml
+
+from envs.runtime import Runtime
+from envs.spec import EnvSpec
+
+HERE = Path(__file__).parent
+SCORES = ("once", "at_end")
+SCOPES = ("episode", "subtask")
+
+
+class SuiteError(ValueError):
+    """A suite, task or protocol value that does not exist or does not hold together. The message names the cure."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What fixes a score besides the policy.
+
+    max_steps: step limit of an episode, settle steps not counted; trials: scenes per task; success: `once` (held at
+    any step) or `at_end` (held at the last); stop_on_success: end the episode at the first success; execute: actions
+    carried out per policy call (None: as the policy says); memory_scope: `episode`, or `subtask` (memory emptied when
+    the instruction changes); gives_state: whether policies are given proprioception; scene_seed: handed to every
+    reset.
+    """
+
+    max_steps: int
+    trials: int
+    success: str = "once"
+    stop_on_success: bool = True
+    execute: int | None = None
+    memory_scope: str = "episode"
+    gives_state: bool = False
+    scene_seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("max_steps", "trials"):
+            if getattr(self, name) < 1:
+                raise SuiteError(f"protocol.{name} must be 1 or more, was {getattr(self, name)}")
+        if self.execute is not None and self.execute < 1:
+            raise SuiteError(f"protocol.execute must be 1 or more, was {self.execute}")
+        if self.success not in SCORES:
+            raise SuiteError(f"protocol.success must be one of {', '.join(SCORES)}, was {self.success!r}")
+        if self.memory_scope not in SCOPES:
+            raise SuiteError(f"protocol.memory_scope must be one of {', '.join(SCOPES)}, was {self.memory_scope!r}")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One goal. max_steps overrides the protocol's limit; tags (family, dimension ...) group it in reports."""
+
+    name: str
+    instruction: str = ""
+    max_steps: int | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A named list of tasks with a protocol.
+
+    version: raised whenever a number may change; adapter: dotted name of the package under which the simulator lives
+    (see envs/runtime.py); env: options for its `describe` and `make`; expert: `module:Class` of the scripted expert.
+    """
+
+    name: str
+    version: int
+    title: str
+    benchmark: str
+    adapter: str
+    env: Mapping[str, Any]
+    protocol: Protocol
+    tasks: tuple[Task, ...]
+    expert: str = ""
+    source: str = ""
+
+    def task(self, name: str) -> Task:
+        for task in self.tasks:
+            if task.name == name:
+                return task
+        raise SuiteError(_unknown("task", name, [t.name for t in self.tasks], f" in suite {self.name}"))
+
+    def max_steps(self, task: str) -> int:
+        """The step limit of a task."""
+        return self.task(task).max_steps or self.protocol.max_steps
+
+    @property
+    def module(self) -> ModuleType:
+        """The adapter package (light: no simulator)."""
+        try:
+            return importlib.import_module(self.adapter)
+        except ImportError as error:
+            raise SuiteError(f"suite {self.name}: cannot import its adapter {self.adapter!r}: {error}") from error
+
+    @property
+    def runtime(self) -> Runtime:
+        runtime: Runtime = self.module.RUNTIME
+        return runtime
+
+    @property
+    def env_spec(self) -> EnvSpec:
+        spec: EnvSpec = self.module.describe(**self.env)
+        return spec
+
+    def with_protocol(self, **changes: Any) -> Suite:
+        """The same suite under a changed protocol. Raises SuiteError for a field that does not exist."""
+        known = [f.name for f in fields(Protocol)]
+        for name in changes:
+            if name not in known:
+                raise SuiteError(_unknown("protocol field", name, known))
+        return replace(self, protocol=replace(self.protocol, **changes))
+
+    def fingerprint(self) -> str:
+        """Digest of everything that fixes a score besides the policy and the number of trials."""
+        rules = asdict(self.protocol)
+        del rules["trials"]
+        parts = {
+            "suite": self.name,
+            "version": self.version,
+            "adapter": self.adapter,
+            "env": dict(self.env),
+            "protocol": rules,
+            "tasks": [asdict(task) for task in self.tasks],
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def search_path() -> list[Path]:
+    """Folders that may hold suite files: our own, then those in the variable MEMVLA_SUITES."""
+    return [HERE, *(Path(p) for p in os.environ.get("MEMVLA_SUITES", "").split(os.pathsep) if p)]
+
+
+def suite_names() -> list[str]:
+    """Names of all suites that can be loaded."""
+    return sorted({path.stem for folder in search_path() for path in folder.glob("*.yaml")})
+
+
+def load_suite(name: str) -> Suite:
+    """The suite of that name. Raises SuiteError suggesting the nearest name, or naming what is wrong in its file."""
+    for folder in search_path():
+        path = folder / f"{name}.yaml"
+        if path.is_file() and path.parent.resolve() == folder.resolve():
+            return _parse(path)
+    raise SuiteError(_unknown("suite", name, suite_names()) + "; see `memvla suites`")
+
+
+@lru_cache(maxsize=256)
+def _parse(path: Path) -> Suite:
+    try:
+        data = yaml.safe_load(path.read_text())
+        if not isinstance(data, dict):
+            raise SuiteError("it is not a mapping")
+        data = dict(data)
+        data["protocol"] = _build(Protocol, data.get("protocol") or {}, "protocol")
+        data["tasks"] = tuple(_tasks(data.get("tasks"), path))
+        data.setdefault("env", {})
+        suite = _build(Suite, data, "suite")
+    except (SuiteError, yaml.YAMLError, TypeError) as error:
+        raise SuiteError(f"suite file {path}: {error}") from error
+    if suite.name != path.stem:
+        raise SuiteError(f"suite file {path}: its name is {suite.name!r}, the file's is {path.stem!r}")
+    names = [task.name for task in suite.tasks]
+    if len(set(names)) != len(names) or not names:
+        raise SuiteError(f"suite file {path}: task names must be unique, and there must be one at least")
+    return suite
+
+
+def _tasks(entries: Any, path: Path) -> Iterator[Task]:
+    """Tasks as listed; one `{file: NAME}` entry stands for a JSON list beside the YAML."""
+    if isinstance(entries, dict) and set(entries) == {"file"}:
+        entries = json.loads((path.parent / str(entries["file"])).read_text())
+    if not isinstance(entries, list):
+        raise SuiteError("tasks must be a list, or {file: NAME.json}")
+    for entry in entries:
+        yield _build(Task, {"name": entry} if isinstance(entry, str) else entry, "task")
+
+
+def _build(kind: type, data: Mapping[str, Any], what: str) -> Any:
+    known = [f.name for f in fields(kind)]
+    for name in data:
+        if name not in known:
+            raise SuiteError(_unknown(f"{what} field", str(name), known))
+    return kind(**data)
+
+
+def _unknown(what: str, name: str, known: list[str], where: str = "") -> str:
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(known[:20])}"
+    return f"unknown {what} {name!r}{where}; {hint}"
