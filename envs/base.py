@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -28,7 +28,7 @@ class VLAEnv(gymnasium.Env[dict[str, Any], npt.NDArray[np.float32]]):
     `scene_hash()` whatever ran before. There is no automatic reset.
     """
 
-    metadata = {"render_modes": ["rgb_array"]}
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"]}
     render_mode = "rgb_array"
 
     def __init__(self, env_spec: EnvSpec) -> None:
@@ -156,7 +156,7 @@ class VLAEnv(gymnasium.Env[dict[str, Any], npt.NDArray[np.float32]]):
         done = result.success or result.terminated
         return self.observe().as_dict(), float(result.success), done, False, info
 
-    def render(self) -> Image:  # type: ignore[override]  # gymnasium types the return as its own RenderFrame variable
+    def render(self) -> Image:
         """The main camera's picture, uint8 [H, W, 3]."""
         self._need_scene()
         name = self.env_spec.cameras[0].name
@@ -165,7 +165,7 @@ class VLAEnv(gymnasium.Env[dict[str, Any], npt.NDArray[np.float32]]):
 
     def _space(self) -> gymnasium.spaces.Dict:
         spaces = gymnasium.spaces
-        cameras = {
+        cameras: dict[str, gymnasium.Space[Any]] = {
             name: spaces.Box(0, 255, (c.height, c.width, 3), np.uint8)
             for name, c in ((n, self.env_spec.camera(n)) for n in self._cameras)
         }

@@ -115,14 +115,14 @@ class Policy(ABC):
     def end(self, episodes: Sequence[EpisodeId]) -> None:
         """Free the state of these episodes; unknown ones are ignored."""
 
-    def instruction_changed(self, episode: EpisodeId, instruction: str, *, keep_memory: bool) -> None:
+    def instruction_changed(self, episode: EpisodeId, instruction: str, *, keep_memory: bool) -> None:  # noqa: B027 - optional hook
         """Another sentence is in force. keep_memory False (`memory_scope: subtask`): forget as at a start."""
 
     def live(self) -> int:
         """Episodes that hold state now (0 after the last `end`)."""
         return 0
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - optional hook
         """Free devices and files."""
 
 

@@ -169,7 +169,7 @@ def _parse(path: Path) -> Suite:
         data["protocol"] = _build(Protocol, data.get("protocol") or {}, "protocol")
         data["tasks"] = tuple(_tasks(data.get("tasks"), path))
         data.setdefault("env", {})
-        suite = _build(Suite, data, "suite")
+        suite: Suite = _build(Suite, data, "suite")
     except (SuiteError, yaml.YAMLError, TypeError) as error:
         raise SuiteError(f"suite file {path}: {error}") from error
     if suite.name != path.stem:
