@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -28,7 +28,7 @@ class VLAEnv(gymnasium.Env[dict[str, Any], npt.NDArray[np.float32]]):
     `scene_hash()` whatever ran before. There is no automatic reset.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"]}
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"]}  # noqa: RUF012 - as Gymnasium declares it
     render_mode = "rgb_array"
 
     def __init__(self, env_spec: EnvSpec) -> None:
