@@ -1,0 +1,1 @@
+"""CogACT: the memoryless baseline, and the adaptive ensemble of action chunks."""

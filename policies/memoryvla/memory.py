@@ -1,0 +1,336 @@
+"""The Perceptual-Cognitive Memory Bank of MemoryVLA (paper section 3.2, appendices).
+
+Weights and memories are kept apart. `MemoryBank` holds the weights of one stream (cognitive or perceptual), under the
+names of the released checkpoints. `MemoryStore` holds the memories of all live episodes in one tensor, a slot each, so
+that one call serves any mix of ages: gather the slots, run once, scatter. The path is the same for one episode.
+
+Shapes: B requests, S slots, L entries kept, N tokens an entry, D channels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from policies.vla.sinusoid import sinusoid
+
+CHOICES = {
+    "fusion": ("gate", "add"),
+    "consolidation": ("merge", "fifo"),
+    "write": ("raw", "fused"),
+    "merged_time": ("earlier", "mean"),
+    "when_empty": ("current", "attend"),
+    "similarity": ("float32", "token"),
+}
+
+
+@dataclass(frozen=True)
+class MemoryConfig:
+    """One stream of the bank, and every ablation of the papers.
+
+    tokens, width: N and D of an entry; length: L; layers: retrieval blocks in series; heads: of their attention (1 in
+    MemoryVLA, 4 in MemoryVLA+); fusion: learned gate, or mean of current and retrieved; consolidation: merge the most
+    similar neighbours, or drop the oldest; write: the raw or the fused tokens (MemoryVLA+: fused); time_encoding: add
+    the code of an entry's timestep to its keys; time_width: of the sinusoid (0: D / 4; MemoryVLA+: 256); merged_time:
+    timestep of a merged entry (MemoryVLA+: mean); when_empty: what a first frame retrieves, itself as it is, or by
+    attending to itself (MemoryVLA+); similarity: compared in float32, or in the tokens' own dtype as the official
+    server does (it matters in bfloat16, where ties are the rule).
+    """
+
+    tokens: int
+    width: int
+    length: int = 16
+    layers: int = 2
+    heads: int = 1
+    fusion: str = "gate"
+    consolidation: str = "merge"
+    write: str = "raw"
+    time_encoding: bool = True
+    time_width: int = 0
+    merged_time: str = "earlier"
+    when_empty: str = "current"
+    similarity: str = "float32"
+
+    def __post_init__(self) -> None:
+        for name in ("tokens", "width", "length", "layers", "heads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"memory.{name} must be 1 or more, was {getattr(self, name)}")
+        for name, known in CHOICES.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"memory.{name} must be one of {', '.join(known)}, was {getattr(self, name)!r}")
+        if self.width % self.heads:
+            raise ValueError(f"memory.width {self.width} is not a multiple of memory.heads {self.heads}")
+
+    @property
+    def code_width(self) -> int:
+        """Width of the timestep sinusoid."""
+        return self.time_width or self.width // 4
+
+
+class MemoryStore:
+    """The memories of one stream for all live episodes: a slot each. Entries are in order of time, the oldest first.
+
+    entries [S, L, N, D] (zero where free), times float64 [S, L], count int64 [S].
+    """
+
+    def __init__(self, config: MemoryConfig, slots: int, device: torch.device | str, dtype: torch.dtype) -> None:
+        self.config = config
+        shape = (slots, config.length, config.tokens, config.width)
+        self.entries = torch.zeros(shape, device=device, dtype=dtype)
+        self.times = torch.zeros(shape[:2], device=device, dtype=torch.float64)
+        self.count = torch.zeros(slots, device=device, dtype=torch.int64)
+
+    @property
+    def slots(self) -> int:
+        return self.entries.shape[0]
+
+    def bytes_per_slot(self) -> int:
+        """Memory one episode takes in this store."""
+        each = self.entries[0].numel() * self.entries.element_size()
+        return each + self.times[0].numel() * self.times.element_size() + self.count.element_size()
+
+    def clear(self, slots: Tensor) -> None:
+        """Empty these slots, int64 [B]. Contents are zeroed too: a masked NaN would still poison its next owner."""
+        self.entries[slots] = 0
+        self.times[slots] = 0
+        self.count[slots] = 0
+
+    def grow(self, slots: int) -> None:
+        """More slots; those in use keep their place."""
+        if slots <= self.slots:
+            return
+        wider = MemoryStore(self.config, slots, self.entries.device, self.entries.dtype)
+        used = self.slots
+        for name in ("entries", "times", "count"):
+            getattr(wider, name)[:used] = getattr(self, name)
+            setattr(self, name, getattr(wider, name))
+
+    def read(self, slot: int) -> tuple[Tensor, Tensor]:
+        """(entries [n, N, D], times [n]) of one slot, copies."""
+        n = int(self.count[slot])
+        return self.entries[slot, :n].clone(), self.times[slot, :n].clone()
+
+
+class RetrievalBlock(nn.Module):
+    """Attention over the memory without output projection, then a feed-forward net; both post-norm."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.q_proj = nn.Linear(width, width)
+        self.k_proj = nn.Linear(width, width)
+        self.v_proj = nn.Linear(width, width)
+        self.attn_norm = nn.LayerNorm(width, eps=1e-5)
+        self.ffn = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        self.ffn_norm = nn.LayerNorm(width, eps=1e-5)
+
+    def forward(self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+        """query [B, Q, D]; keys (with time codes) and values (bare) [B, M, D]; mask [B, 1 or Q, M], True: visible."""
+        q, k, v = (
+            x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for x in (self.q_proj(query), self.k_proj(keys), self.v_proj(values))
+        )
+        found = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None]).transpose(1, 2).flatten(2)
+        hidden = self.attn_norm(query + found)
+        out: Tensor = self.ffn_norm(hidden + self.ffn(hidden))
+        return out
+
+
+class GateFusion(nn.Module):
+    """fused = g * current + (1 - g) * retrieved, elementwise, g = sigmoid(Linear([current, retrieved])).
+
+    The gate weights the *current* tokens, as in the paper's figure and the released weights; its equation has it the
+    other way round. Drawn near zero, so that g starts near 1/2.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.proj = nn.Linear(2 * width, width)
+        nn.init.normal_(self.proj.weight, std=1e-3)
+        nn.init.normal_(self.proj.bias, std=1e-3)
+
+    def forward(self, current: Tensor, retrieved: Tensor) -> Tensor:
+        gate = torch.sigmoid(self.proj(torch.cat([current, retrieved], dim=-1)))
+        return gate * current + (1 - gate) * retrieved
+
+
+class TimestepEncoder(nn.Module):
+    """Timesteps [...] -> codes [..., D]: sinusoid, then a two-layer net."""
+
+    def __init__(self, code_width: int, width: int) -> None:
+        super().__init__()
+        self.code_width = code_width
+        self.mlp = nn.Sequential(nn.Linear(code_width, width), nn.SiLU(), nn.Linear(width, width))
+
+    def forward(self, times: Tensor) -> Tensor:
+        code = sinusoid(times.flatten(), self.code_width).to(next(self.mlp.parameters()).dtype)
+        out: Tensor = self.mlp(code)
+        return out.reshape(*times.shape, -1)
+
+
+class MemoryBank(nn.Module):
+    """Retrieval, fusion and consolidation of one stream; the weights only, see `MemoryStore` for the memories."""
+
+    def __init__(self, config: MemoryConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.retrieval_blocks = nn.ModuleList(RetrievalBlock(config.width, config.heads) for _ in range(config.layers))
+        if config.fusion == "gate":
+            self.gate_fusion_blocks = GateFusion(config.width)
+        if config.time_encoding:
+            self.timestep_encoder = TimestepEncoder(config.code_width, config.width)
+
+    def new_store(self, slots: int, dtype: torch.dtype | None = None) -> MemoryStore:
+        """An empty store on the weights' device, in their dtype unless told otherwise."""
+        weight = next(self.parameters())
+        return MemoryStore(self.config, slots, weight.device, dtype or weight.dtype)
+
+    def forward(self, tokens: Tensor, times: Tensor, store: MemoryStore, slots: Tensor) -> Tensor:
+        """Recall, then write: fused tokens [B, N, D] of the frames `tokens` [B, N, D] at `times` [B].
+
+        slots int64 [B], all different: each frame sees what its own episode wrote before, and nothing else.
+        """
+        fused = self.recall(tokens, times, store, slots)
+        self.write(tokens if self.config.write == "raw" else fused, times, store, slots)
+        return fused
+
+    def recall(self, tokens: Tensor, times: Tensor, store: MemoryStore, slots: Tensor) -> Tensor:
+        """Fused tokens [B, N, D]; changes nothing. `times` matters only under `when_empty: attend`."""
+        entries, entry_times = store.entries[slots].to(tokens.dtype), store.times[slots]
+        count = store.count[slots]
+        empty = count == 0
+        if self.config.when_empty == "attend":
+            first = torch.cat([tokens[:, None], entries[:, 1:]], dim=1)
+            entries = torch.where(empty[:, None, None, None], first, entries)
+            first_time = torch.cat([times.to(entry_times.dtype)[:, None], entry_times[:, 1:]], dim=1)
+            entry_times = torch.where(empty[:, None], first_time, entry_times)
+        # An empty slot still shows its first (zero) entry: a softmax over nothing would be NaN, also in the gradient.
+        places = torch.arange(store.config.length, device=count.device)
+        visible = places[None] < count.clamp(min=1)[:, None]
+        mask = visible.repeat_interleave(self.config.tokens, dim=1)[:, None]
+        retrieved = self._retrieve(tokens, entries, entry_times, mask)
+        if self.config.when_empty == "current":
+            retrieved = torch.where(empty[:, None, None], tokens, retrieved)
+        return self._fuse(tokens, retrieved)
+
+    def _retrieve(self, tokens: Tensor, entries: Tensor, times: Tensor, mask: Tensor) -> Tensor:
+        """query tokens [B, Q, D]; entries [B, L, N, D] at times [B, L]; mask [B, 1 or Q, L * N]."""
+        values = entries.flatten(1, 2)
+        keys = values
+        if self.config.time_encoding:
+            keys = (entries + self.timestep_encoder(times)[:, :, None]).flatten(1, 2)
+        for block in self.retrieval_blocks:
+            tokens = block(tokens, keys, values, mask)
+        return tokens
+
+    def _fuse(self, current: Tensor, retrieved: Tensor) -> Tensor:
+        if self.config.fusion == "add":
+            return (current + retrieved) * 0.5
+        fused: Tensor = self.gate_fusion_blocks(current, retrieved)
+        return fused
+
+    @torch.no_grad()
+    def write(self, entry: Tensor, times: Tensor, store: MemoryStore, slots: Tensor) -> Tensor:
+        """Append one entry [B, N, D] at `times` [B] to each slot, detached, and consolidate where L is exceeded.
+
+        Returns int64 [B]: index i of the pair (i, i + 1) that was merged, -1 where nothing was merged.
+        """
+        length, count = store.config.length, store.count[slots]
+        places = torch.arange(length + 1, device=count.device)
+        new = places[None] == count[:, None]
+        entries = functional.pad(store.entries[slots], (0, 0, 0, 0, 0, 1))
+        entries = torch.where(new[:, :, None, None], entry.detach().to(entries.dtype)[:, None], entries)
+        stamps = torch.where(new, times.to(torch.float64)[:, None], functional.pad(store.times[slots], (0, 1)))
+        full = count == length
+        if self.config.consolidation == "fifo":
+            drop, merged = torch.zeros_like(count), torch.full_like(count, -1)
+        else:
+            pair = first_best(self._similarities(entries))
+            entries, stamps = self._merge(entries, stamps, pair, full)
+            drop, merged = pair + 1, torch.where(full, pair, -1)
+        # What stays: entry j before the dropped one, j + 1 from there on; nothing is dropped while there is room.
+        kept = places[None, :length] + (full[:, None] & (places[None, :length] >= drop[:, None]))
+        store.entries[slots] = entries.gather(1, kept[:, :, None, None].expand(-1, -1, *entries.shape[2:]))
+        store.times[slots] = stamps.gather(1, kept)
+        store.count[slots] = (count + 1).clamp(max=length)
+        return merged
+
+    def _similarities(self, entries: Tensor) -> Tensor:
+        """Mean cosine of corresponding tokens of neighbours, [B, L + 1, N, D] -> [B, L]."""
+        if self.config.similarity == "float32" and entries.dtype in (torch.float16, torch.bfloat16):
+            entries = entries.float()
+        return functional.cosine_similarity(entries[:, :-1], entries[:, 1:], dim=-1).mean(-1)
+
+    def _merge(self, entries: Tensor, times: Tensor, pair: Tensor, full: Tensor) -> tuple[Tensor, Tensor]:
+        """Entry `pair` becomes the plain average of the two, however many frames each stands for already."""
+        rows = torch.arange(len(pair), device=pair.device)
+        here = full[:, None] & (torch.arange(entries.shape[1], device=pair.device)[None] == pair[:, None])
+        average = (entries[rows, pair] + entries[rows, pair + 1]) * 0.5
+        entries = torch.where(here[:, :, None, None], average[:, None], entries)
+        if self.config.merged_time == "mean":
+            times = torch.where(here, ((times[rows, pair] + times[rows, pair + 1]) * 0.5)[:, None], times)
+        return entries, times
+
+    # ------------------------------------------------------------------ training
+
+    def train_episodes(self, tokens: Tensor, times: Tensor) -> Tensor:
+        """Fused tokens of whole pieces of episodes at once: tokens [E, T, N, D] at times [E, T], each from an empty
+        memory. Entries are detached: gradients reach the frame at hand and these weights, never a past frame's encoder.
+
+        Where memories are the raw frames and all of them fit (T <= L) the T frames run in parallel under a causal
+        mask; otherwise one after another.
+        """
+        if self.config.write == "raw" and tokens.shape[1] <= self.config.length and self.config.when_empty == "current":
+            return self._train_parallel(tokens, times)
+        store = MemoryStore(self.config, len(tokens), tokens.device, tokens.dtype)
+        slots = torch.arange(len(tokens), device=tokens.device)
+        frames = zip(tokens.unbind(1), times.unbind(1), strict=True)
+        return torch.stack([self(frame, at, store, slots) for frame, at in frames], dim=1)
+
+    def _train_parallel(self, tokens: Tensor, times: Tensor) -> Tensor:
+        steps, count = tokens.shape[1], tokens.shape[2]
+        place = torch.arange(steps, device=tokens.device)
+        before = place[None] < place[:, None]
+        before[0, 0] = True  # the first frame has nothing before it; what it finds is replaced below
+        mask = before.repeat_interleave(count, 0).repeat_interleave(count, 1)[None]
+        retrieved = self._retrieve(tokens.flatten(1, 2), tokens.detach(), times, mask).reshape(tokens.shape)
+        retrieved = torch.where((place == 0)[None, :, None, None], tokens, retrieved)
+        return self._fuse(tokens, retrieved)
+
+
+def first_best(scores: Tensor) -> Tensor:
+    """Index of the maximum along the last dimension, the lowest where several share it (argmax promises none).
+
+    NaN counts as the maximum, as it does in `max`, so that a broken episode still yields a valid index.
+    """
+    best = scores.amax(-1, keepdim=True)
+    index = torch.arange(scores.shape[-1], device=scores.device)
+    hit = (scores == best) | scores.isnan()
+    return torch.where(hit, index, scores.shape[-1]).amin(-1)
+
+
+class MemoryStream:
+    """Memory across the batches of a stream of consecutive frames (training on whole trajectories in order).
+
+    It holds one episode; another episode id empties it.
+    """
+
+    def __init__(self, bank: MemoryBank) -> None:
+        self._bank = bank
+        self.store: MemoryStore | None = None
+        self.episode: int | None = None
+
+    def __call__(self, tokens: Tensor, episodes: list[int], times: Tensor) -> Tensor:
+        """Fused tokens [B, N, D] of consecutive frames [B, N, D] of `episodes` [B] at `times` [B]."""
+        store = self.store = self.store or MemoryStore(self._bank.config, 1, tokens.device, tokens.dtype)
+        slot = torch.zeros(1, dtype=torch.int64, device=tokens.device)
+        fused = []
+        for i, episode in enumerate(episodes):
+            if episode != self.episode:
+                store.clear(slot)
+                self.episode = episode
+            fused.append(self._bank(tokens[i : i + 1], times[i : i + 1], store, slot))
+        return torch.cat(fused)
