@@ -256,11 +256,12 @@ class RecordStore:
         db = sqlite3.connect(f"{address}?mode={mode}", uri=True, isolation_level=None, timeout=self._busy_s)
         try:
             db.execute("SELECT COUNT(*) FROM sqlite_master")
-        except sqlite3.OperationalError:
+        except sqlite3.OperationalError as error:
             # A finished run in a folder that cannot be written: WAL wants its side files, `immutable` does without.
             db.close()
             wal = self.path.with_name(self.path.name + "-wal")
-            if self.writable or os.access(self.path.parent, os.W_OK) or (wal.exists() and wal.stat().st_size):
+            refused = error.sqlite_errorname.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN"))
+            if self.writable or not refused or (wal.exists() and wal.stat().st_size):
                 raise
             db = sqlite3.connect(f"{address}?mode=ro&immutable=1", uri=True, isolation_level=None)
         if self.writable:
