@@ -1,0 +1,83 @@
+"""How the lab experts move: always towards a goal, from wherever the hand is now."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Action = npt.NDArray[np.float64]
+Vector = npt.NDArray[np.float64]
+
+STEP, TURN = 0.02, 0.1
+"""Metres and radians of one full action (envs/lab: the environment's action units)."""
+TRAVEL = 0.12
+"""Height at which the hand moves sideways, metres."""
+GAIN = 0.8
+
+COLOURS = ("red", "green", "blue", "yellow", "purple", "cyan", "orange", "pink", "white")
+"""The lab's colour words, in the order of their numbers in privileged state (a test keeps the two lists equal)."""
+
+
+def colours_in(instruction: str) -> list[int]:
+    """Numbers of the colours a sentence names, in the order it names them."""
+    return [COLOURS.index(word) for word in re.findall(r"[a-z]+", instruction.lower()) if word in COLOURS]
+
+
+@dataclass(frozen=True)
+class HandPose:
+    """The hand as privileged state gives it: tip (metres), angles (radians), finger openings (metres)."""
+
+    tip: Vector
+    roll: float
+    pitch: float
+    yaw: float
+    opening: float
+
+    @classmethod
+    def of(cls, seen: Mapping[str, npt.NDArray[Any]]) -> HandPose:
+        x, y, z, roll, pitch, yaw, left, right = (float(number) for number in seen["hand"])
+        return cls(np.array([x, y, z]), roll, pitch, yaw, (left + right) / 2)
+
+    def away(self, xy: Sequence[float] | Vector) -> float:
+        """Horizontal distance to xy, metres."""
+        return float(np.hypot(self.tip[0] - xy[0], self.tip[1] - xy[1]))
+
+
+def stay(hand: HandPose, *, closed: bool) -> Action:
+    """Hold still."""
+    return steer(hand, hand.tip, closed=closed, yaw=hand.yaw)
+
+
+def steer(hand: HandPose, goal: Sequence[float] | Vector, *, closed: bool, yaw: float = 0.0) -> Action:
+    """One action [7] straight towards tip position `goal` [3], levelling the hand and turning it to `yaw`."""
+    move = np.clip(GAIN / STEP * (np.asarray(goal) - hand.tip), -1.0, 1.0)
+    turn = np.clip(GAIN / TURN * np.array([-hand.roll, -hand.pitch, yaw - hand.yaw]), -1.0, 1.0)
+    return np.array([*move, *turn, -1.0 if closed else 1.0])
+
+
+def down_on(
+    hand: HandPose,
+    xy: Sequence[float] | Vector,
+    low: float,
+    *,
+    closed: bool,
+    yaw: float = 0.0,
+    travel: float = TRAVEL,
+    exact: float = 0.012,
+) -> Action:
+    """One action of: rise if low and off target, go sideways at `travel`, come straight down to `low` over xy.
+
+    exact: sideways error in metres under which the hand starts down; on its way down twice that is let pass, so that a
+    small slip does not send it up again.
+    """
+    off = hand.away(xy)
+    if off <= (exact if hand.tip[2] > travel - 0.02 else 2 * exact):
+        return steer(hand, (xy[0], xy[1], low), closed=closed, yaw=yaw)
+    if hand.tip[2] < travel - 0.025:
+        return steer(hand, (hand.tip[0], hand.tip[1], travel), closed=closed, yaw=hand.yaw)
+    return steer(hand, (xy[0], xy[1], travel), closed=closed, yaw=yaw)
