@@ -39,7 +39,7 @@ BUTTON_PRESS = 0.006
 """A button counts as pressed when its cap is this deep."""
 BUTTON_RELEASE = 0.003
 """... and as released again above this depth."""
-BLOCK_HALF = 0.02
+BLOCK_HALF = 0.025
 """Half the edge of a block."""
 
 
@@ -94,8 +94,8 @@ def lamp(name: str, radius: float = 0.05) -> str:
     </body>"""
 
 
-def block(name: str, half: float = BLOCK_HALF, density: float = 700.0) -> str:
-    """A loose cube (joint and geom `name`), as heavy as wood."""
+def block(name: str, half: float = BLOCK_HALF, density: float = 400.0) -> str:
+    """A loose cube (joint and geom `name`), as heavy as balsa."""
     return f"""
     <body name="{name}">
       <freejoint name="{name}"/>
@@ -134,7 +134,7 @@ def lab_xml(parts: Parts) -> str:
   <option timestep="{parts.timestep}" integrator="implicitfast" iterations="20" ls_iterations="20"/>
   <visual><global offwidth="1024" offheight="1024"/><quality shadowsize="4096"/></visual>
   <default>
-    <geom friction="1.0 0.01 0.001" solref="0.02 1"/>
+    <geom friction="1.0 0.01 0.001" solref="{2 * parts.timestep} 1"/>
   </default>
   <worldbody>
     <light pos="-0.4 -0.6 1.5" dir="0.3 0.45 -1" diffuse="0.7 0.7 0.7" castshadow="true"/>
@@ -162,12 +162,12 @@ HAND_XML = f"""
       <geom name="stem" type="cylinder" size="0.016 0.05" pos="0 0 0.134" mass="0.2" rgba="{rgba(HAND)}" contype="3"/>
       <camera name="wrist" pos="0 -0.09 0.085" xyaxes="1 0 0 0 0.811 0.584" fovy="80"/>
       <body name="left" gravcomp="1">
-        <joint name="left" type="slide" axis="-1 0 0" range="0 0.04" limited="true"/>
+        <joint name="left" type="slide" axis="-1 0 0" range="0 0.042" limited="true" armature="0.2"/>
         <geom name="left" type="box" size="0.006 0.011 0.03" pos="-0.006 0 0.03" mass="0.05" rgba="{rgba(FINGER)}"
           contype="3" friction="1.5 0.02 0.001"/>
       </body>
       <body name="right" gravcomp="1">
-        <joint name="right" type="slide" axis="1 0 0" range="0 0.04" limited="true"/>
+        <joint name="right" type="slide" axis="1 0 0" range="0 0.042" limited="true" armature="0.2"/>
         <geom name="right" type="box" size="0.006 0.011 0.03" pos="0.006 0 0.03" mass="0.05" rgba="{rgba(FINGER)}"
           contype="3" friction="1.5 0.02 0.001"/>
       </body>
@@ -175,15 +175,21 @@ HAND_XML = f"""
 """Tip of the hand at its body's origin, fingers opening along its x axis. Its joints come first in every model."""
 
 HAND_ACTUATORS = """
+  <tendon>
+    <fixed name="mirror" stiffness="1500" damping="20" springlength="0">
+      <joint joint="left" coef="1"/>
+      <joint joint="right" coef="-1"/>
+    </fixed>
+  </tendon>
   <actuator>
-    <position joint="hand_x" kp="5000" kv="135" forcerange="-40 40"/>
-    <position joint="hand_y" kp="5000" kv="135" forcerange="-40 40"/>
-    <position joint="hand_z" kp="5000" kv="135" forcerange="-40 40"/>
-    <position joint="hand_yaw" kp="30" kv="0.9" forcerange="-4 4"/>
-    <position joint="hand_pitch" kp="60" kv="2.2" forcerange="-8 8"/>
-    <position joint="hand_roll" kp="60" kv="2.2" forcerange="-8 8"/>
-    <position joint="left" kp="400" kv="10" forcerange="-12 12"/>
-    <position joint="right" kp="400" kv="10" forcerange="-12 12"/>
+    <position joint="hand_x" kp="14000" kv="235" forcerange="-40 40"/>
+    <position joint="hand_y" kp="14000" kv="235" forcerange="-40 40"/>
+    <position joint="hand_z" kp="14000" kv="235" forcerange="-40 40"/>
+    <position joint="hand_yaw" kp="60" kv="1.2" forcerange="-4 4"/>
+    <position joint="hand_pitch" kp="110" kv="2.8" forcerange="-8 8"/>
+    <position joint="hand_roll" kp="110" kv="2.8" forcerange="-8 8"/>
+    <position joint="left" kp="600" kv="20" forcerange="-8 8"/>
+    <position joint="right" kp="600" kv="20" forcerange="-8 8"/>
   </actuator>
   <contact>
     <exclude body1="left" body2="right"/>

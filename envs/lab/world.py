@@ -71,10 +71,18 @@ class World:
     # ------------------------------------------------------------------ one control step
 
     def step(self) -> None:
-        """One control step of physics. Kinematics are brought up to date at its end, so drawing changes nothing."""
-        mujoco.mj_step(self.model, self.data, self.parts.substeps)
-        mujoco.mj_kinematics(self.model, self.data)
-        mujoco.mj_camlight(self.model, self.data)
+        """One control step of physics: the hand's joint targets run evenly to their goal, the fingers' at once. Kinematics are brought up to date at its end, so drawing changes nothing."""
+        model, data, substeps = self.model, self.data, self.parts.substeps
+        ctrl = data.ctrl[0:8]
+        goal = np.array(self.hand.goal())
+        stride = (goal - ctrl) / substeps
+        stride[6:] = 0.0
+        ctrl[6:] = goal[6:]
+        for _ in range(substeps):
+            ctrl += stride
+            mujoco.mj_step(model, data)
+        mujoco.mj_kinematics(model, data)
+        mujoco.mj_camlight(model, data)
 
     # ------------------------------------------------------------------ reading
 

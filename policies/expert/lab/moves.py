@@ -81,3 +81,39 @@ def down_on(
     if hand.tip[2] < travel - 0.025:
         return steer(hand, (hand.tip[0], hand.tip[1], travel), closed=closed, yaw=hand.yaw)
     return steer(hand, (xy[0], xy[1], travel), closed=closed, yaw=yaw)
+
+
+BLOCK_HALF = 0.025
+"""Half the edge of the lab's blocks, metres."""
+GRIP_DEPTH = 0.012
+"""How far below a block's centre the tip is when the fingers close, metres."""
+
+
+def holds(hand: HandPose, block: Vector) -> bool:
+    """Whether the closed fingers have this block ([4]: x, y, z, yaw) between them."""
+    near = hand.away(block[:2]) < 0.015 and -0.01 < block[2] - hand.tip[2] < 0.045
+    return near and abs(hand.opening - BLOCK_HALF) < 0.003
+
+
+def grasp(hand: HandPose, block: Vector, *, travel: float = TRAVEL) -> Action:
+    """One action towards holding this block ([4]: x, y, z, yaw): open, over it, down, close; again if it slipped."""
+    x, y, z, yaw = (float(number) for number in block)
+    low = max(z - GRIP_DEPTH, 0.006)
+    deep = hand.tip[2] < low + 0.008
+    turned = abs(hand.yaw - yaw) < 0.15
+    if deep and turned and hand.away((x, y)) < 0.012 and hand.opening > BLOCK_HALF - 0.006:
+        return steer(hand, (x, y, low), closed=True, yaw=yaw)
+    if hand.opening < 0.032 or not turned:  # get ready above it, so that nothing is swept aside
+        clear = max(hand.tip[2], min(travel, z + 0.07))
+        if hand.tip[2] < clear - 0.02:
+            return steer(hand, (hand.tip[0], hand.tip[1], clear), closed=False, yaw=hand.yaw)
+        goal = (x, y, clear) if hand.tip[2] > travel - 0.025 else (hand.tip[0], hand.tip[1], clear)
+        return steer(hand, goal, closed=False, yaw=yaw)
+    return down_on(hand, (x, y), low, closed=False, yaw=yaw, travel=travel, exact=0.007)
+
+
+def carry(hand: HandPose, xy: Sequence[float] | Vector, low: float, *, travel: float = TRAVEL, yaw: float = 0.0) -> Action:
+    """One action of taking what is held over xy and down to tip height `low`, where it is let go."""
+    if hand.away(xy) < 0.012 and hand.tip[2] < low + 0.008:
+        return steer(hand, (xy[0], xy[1], low), closed=False, yaw=hand.yaw)
+    return down_on(hand, xy, low, closed=True, yaw=yaw, travel=travel, exact=0.008)
