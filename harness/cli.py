@@ -1,0 +1,203 @@
+"""The command `memvla`. Verbs import what they need when they run, so that help and lists are quick."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+app = typer.Typer(
+    name="memvla",
+    help="Evaluate robot policies that remember: LIBERO, SimplerEnv, MIKASA-Robo, CALVIN and the lab benchmark.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+out = Console()
+err = Console(stderr=True)
+
+RUN_HELP = """
+Run policies on suites, or resume a run: exactly the missing episodes run.
+
+[bold]memvla run suite=lab_memory policy=expert[/]
+
+[bold]memvla run suite=lab_general,lab_memory policy=expert,random run.trials=5 run.dir=results/first[/]
+
+[bold]memvla run suite=libero_object policy=expert run.trials=5 cluster=local cluster.workers=2[/]
+
+Words are key=value; lists are separated by commas. Keys: suite, policy, policy.OPTION, run.{dir,trials,tasks,seed,
+attempts,max_void,videos,film_every}, cluster=inline|local, cluster.{address,workers,max_batch,recycle_episodes},
+limits.PHASE (seconds), protocol.FIELD (changes the protocol's fingerprint).
+
+Exit code: 0 every planned episode is scored; 2 some are not (void attempts, or too many of them); 1 a mistake in the
+command or the set-up; 130 stopped by Ctrl-C.
+"""
+
+
+@app.command(help=RUN_HELP)
+def run(
+    overrides: Annotated[list[str], typer.Argument(metavar="KEY=VALUE...", show_default=False)],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
+    report: Annotated[bool, typer.Option(help="Print the table and write the report at the end.")] = True,
+) -> None:
+    from harness import run as running
+    from harness.config import compose_run
+
+    config = compose_run(overrides)
+    if dry_run:
+        running.dry_run(config, out)
+        return
+    command = ["memvla", "run", *overrides]
+    if not any(word.startswith("run.dir=") for word in overrides):
+        command.append(f"run.dir={config.settings.run.dir}")
+    ended = running.run(config, out, command)
+    if report and any((folder / "manifest.json").exists() for folder in ended.folders):
+        _report([Path(config.settings.run.dir)], Path(config.settings.run.dir))
+    raise typer.Exit(ended.exit_code)
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders, or folders that hold some.", metavar="RUN...")],
+    to: Annotated[Optional[Path], typer.Option(help="Folder for the report (default: the first RUN).")] = None,  # noqa: UP045
+) -> None:
+    """Print the table of one or more runs, and write report.html, report.md and report.csv."""
+    _report(runs, to or runs[0])
+
+
+def _report(runs: list[Path], to: Path) -> None:
+    from reports.report import build
+
+    made = build(runs)
+    made.terminal(out)
+    for path in made.write(to):
+        out.print(f"wrote {path}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def suites(name: Annotated[Optional[str], typer.Argument(help="Show the tasks of one suite.")] = None) -> None:  # noqa: UP045
+    """List the suites, or the tasks and protocol of one."""
+    from suites.protocol import load_suite, suite_names
+
+    if name is not None:
+        _show_suite(load_suite(name))
+        return
+    table = Table("suite", "title", "tasks", "trials", "steps", "runtime", "protocol")
+    for each in suite_names():
+        suite = load_suite(each)
+        rules = suite.protocol
+        limits = {suite.max_steps(task.name) for task in suite.tasks}
+        steps = str(max(limits)) if len(limits) == 1 else f"{min(limits)}-{max(limits)}"
+        runtime = suite.runtime.name or "main"
+        table.add_row(
+            suite.name, suite.title, str(len(suite.tasks)), str(rules.trials), steps, runtime, suite.fingerprint()
+        )
+    out.print(table)
+
+
+def _show_suite(suite: Any) -> None:
+    out.print(f"[bold]{suite.name}[/] {suite.title} (version {suite.version}, protocol {suite.fingerprint()})")
+    for key, value in vars(suite.protocol).items():
+        out.print(f"  {key}: {value}", highlight=False)
+    table = Table("task", "steps", "instruction", "tags")
+    for task in suite.tasks:
+        tags = ", ".join(f"{key}={value}" for key, value in task.tags.items())
+        table.add_row(task.name, str(suite.max_steps(task.name)), task.instruction, tags)
+    out.print(table)
+
+
+@app.command()
+def policies() -> None:
+    """List the policies and their options."""
+    from harness.config import POLICY_WORDS, load_policy_file, policy_files
+
+    table = Table("policy", "title", "options (policy.NAME=VALUE)")
+    for name, path in policy_files().items():
+        data = load_policy_file(path)
+        options = ", ".join(f"{key}={value}" for key, value in data.items() if key not in POLICY_WORDS)
+        table.add_row(name, str(data["title"]), options)
+    out.print(table)
+
+
+@app.command()
+def setup(
+    suites: Annotated[list[str], typer.Argument(help="Suites whose simulators to set up.", metavar="SUITE...")],
+    list_apt: Annotated[bool, typer.Option("--list-apt", help="Only print the Debian packages still missing.")] = False,
+) -> None:
+    """Build the isolated Python environment of suites from their pinned requirements. Safe to repeat."""
+    from harness.runtimes import build, missing_libraries
+    from suites.protocol import load_suite
+
+    runtimes = {suite.runtime.name: suite.runtime for suite in map(load_suite, suites)}
+    if list_apt:
+        packages = {package for runtime in runtimes.values() for package in missing_libraries(runtime).values()}
+        print(" ".join(sorted(packages)))
+        return
+    for name, runtime in runtimes.items():
+        out.print(f"[bold]{name or 'main'}[/]")
+        build(runtime, lambda line: out.print(line, highlight=False, markup=False, soft_wrap=True))
+
+
+@app.command()
+def doctor() -> None:
+    """Show the state of everything: simulators, renderers, GPU, Ray, disk, versions."""
+    from harness.doctor import examine
+
+    raise typer.Exit(0 if examine(out) else 1)
+
+
+@app.command()
+def check(
+    overrides: Annotated[list[str], typer.Argument(metavar="policy=NAME|suite=NAME...", show_default=False)],
+) -> None:
+    """Run the gates on a policy or a suite, also on one of your own: memory rules, determinism, contracts.
+
+    [bold]memvla check policy=expert[/]  (on suite=lab_smoke unless another is named)
+
+    [bold]memvla check suite=libero_object[/]
+    """
+    from harness.conformance import check_command
+
+    raise typer.Exit(0 if check_command(overrides, out) else 1)
+
+
+def main() -> None:
+    """Entry point: a user's mistake is one clear message and exit code 1; anything else shows its traceback."""
+    try:
+        app()
+    except Exception as error:
+        if not _mistake(error):
+            raise
+        err.print(f"[bold red]error:[/] {_escape(str(error))}", soft_wrap=True, highlight=False)
+        sys.exit(1)
+
+
+def _mistake(error: Exception) -> bool:
+    """Whether the error is of a kind whose message was written for users."""
+    from harness.cluster import ClusterError
+    from harness.config import ConfigError
+    from harness.plan import PlanError
+    from harness.runtimes import RuntimeNotReady
+    from policies.base import PolicyError
+    from reports.manifest import ManifestError
+    from reports.records import RecordError
+    from suites.protocol import SuiteError
+
+    kinds = (ClusterError, ConfigError, PlanError, RuntimeNotReady, PolicyError, ManifestError, RecordError, SuiteError)
+    disk = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+    return isinstance(error, kinds) or (isinstance(error, OSError) and error.errno in disk)
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+if __name__ == "__main__":
+    main()

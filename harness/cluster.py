@@ -1,0 +1,334 @@
+"""Where workers and policy hosts live: in this process (`inline`), or as Ray actors (`local`, `address`).
+
+Ray is the control plane: it places, starts and watches actors. Policy calls go straight from worker to host over
+ZeroMQ (see batching.py and remote.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import sys
+import tempfile
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from envs.runtime import Runtime
+from harness.batching import PolicyHost
+from harness.plan import EpisodeSpec, Stage
+from harness.remote import Link
+from harness.runtimes import environment_of, python_of
+from harness.worker import Result, RolloutWorker
+from policies.base import Policy, PolicyContext, PolicySpec
+
+
+class ClusterError(RuntimeError):
+    """Ray, a worker or a policy host could not be started. The message names the cure."""
+
+
+class WorkerLost(RuntimeError):
+    """The process of a worker ended, or had to be ended, while it ran an episode."""
+
+
+@dataclass(frozen=True)
+class PolicyConfig:
+    """How to make a policy: `target` is `module:callable`, called with the context and the options."""
+
+    name: str
+    target: str
+    options: Mapping[str, Any]
+
+    def build(self, context: PolicyContext) -> Policy:
+        """Import and call the target. Whatever it raises is raised here."""
+        module, _, attribute = self.target.partition(":")
+        policy: Policy = getattr(importlib.import_module(module), attribute)(context, **self.options)
+        return policy
+
+
+@dataclass
+class Host:
+    """A policy host as the driver sees it. link: what workers are given (inline: the policy itself)."""
+
+    spec: PolicySpec
+    link: Policy | Link
+    actor: Any = None
+
+
+@dataclass
+class Worker:
+    """A rollout worker as the driver sees it."""
+
+    name: str
+    actor: Any
+    episode: EpisodeSpec | None = None
+    task: str = ""
+    ticket: Any = None
+    began: float = 0.0
+    done: int = 0
+    first_rss_mb: float = 0.0
+
+
+class Cluster(ABC):
+    """Starts hosts and workers, hands out episodes, collects results."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    @abstractmethod
+    def host(self, policy: PolicyConfig, context: PolicyContext, *, max_batch: int, timeout_s: float) -> Host:
+        """Build the policy and start serving it. Raises ClusterError with the policy's own error."""
+
+    @abstractmethod
+    def worker(self, runtime: Runtime) -> Worker:
+        """Start a rollout worker in the Python environment of `runtime`."""
+
+    @abstractmethod
+    def prepare(self, workers: Sequence[Worker], stage: Stage, link: Policy | Link) -> dict[str, str]:
+        """Tell workers which suite and policy comes next; returns the versions one of them runs on."""
+
+    @abstractmethod
+    def submit(self, worker: Worker, episode: EpisodeSpec) -> None:
+        """Let the worker run the episode; `finished` will tell."""
+
+    @abstractmethod
+    def finished(self, workers: Iterable[Worker], timeout_s: float) -> list[tuple[Worker, Result | WorkerLost]]:
+        """Workers whose episode came to an end, within `timeout_s` seconds."""
+
+    @abstractmethod
+    def doing(self, worker: Worker) -> tuple[str, float]:
+        """The phase a working worker is in and its age in seconds. Raises WorkerLost if it does not answer."""
+
+    @abstractmethod
+    def kill(self, worker: Worker, host: Host | None) -> None:
+        """End the worker's process and free the policy state of its episode."""
+
+    @abstractmethod
+    def alive(self, host: Host, call_limit_s: float) -> bool:
+        """Whether the host's process answers and no policy call in it is older than `call_limit_s`."""
+
+    @abstractmethod
+    def release(self, host: Host) -> None:
+        """Stop a host and free its policy."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """End everything that was started."""
+
+    def _name(self) -> str:
+        self._count += 1
+        return f"worker-{self._count}"
+
+
+class InlineCluster(Cluster):
+    """The same classes in this process, one worker, no Ray: for debugging and tests."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._open: list[Worker] = []
+
+    def host(self, policy: PolicyConfig, context: PolicyContext, *, max_batch: int, timeout_s: float) -> Host:
+        built = policy.build(context)
+        return Host(built.spec, built)
+
+    def worker(self, runtime: Runtime) -> Worker:
+        if runtime.name and Path(sys.executable) != python_of(runtime):
+            raise ClusterError(
+                f"runtime {runtime.name!r} has a Python environment of its own, so its simulator cannot run in this "
+                "process; use cluster=local"
+            )
+        worker = Worker(self._name(), None)
+        worker.actor = RolloutWorker(worker.name)
+        self._open.append(worker)
+        return worker
+
+    def prepare(self, workers: Sequence[Worker], stage: Stage, link: Policy | Link) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for worker in workers:
+            found = worker.actor.prepare(stage, link)
+        return found
+
+    def submit(self, worker: Worker, episode: EpisodeSpec) -> None:
+        worker.episode, worker.began = episode, time.monotonic()
+
+    def finished(self, workers: Iterable[Worker], timeout_s: float) -> list[tuple[Worker, Result | WorkerLost]]:
+        for worker in workers:
+            if worker.episode is not None:
+                return [(worker, worker.actor.run(worker.episode))]
+        return []
+
+    def doing(self, worker: Worker) -> tuple[str, float]:
+        phase: tuple[str, float] = worker.actor.phase()
+        return phase
+
+    def kill(self, worker: Worker, host: Host | None) -> None:
+        self._open.remove(worker)
+        worker.actor.close()
+
+    def alive(self, host: Host, call_limit_s: float) -> bool:
+        return True
+
+    def release(self, host: Host) -> None:
+        if isinstance(host.link, Policy):
+            host.link.close()
+
+    def stop(self) -> None:
+        for worker in list(self._open):
+            self.kill(worker, None)
+
+
+class HostActor:
+    """A PolicyHost inside a Ray actor."""
+
+    def __init__(self, policy: PolicyConfig, context: PolicyContext, max_batch: int) -> None:
+        self._host = PolicyHost(policy.build(context), max_batch=max_batch)
+        self._folder: str | None = None
+
+    def serve(self, timeout_s: float, across_nodes: bool) -> tuple[PolicySpec, Link]:
+        """Start serving; returns what workers need to know."""
+        if across_nodes:
+            import ray
+
+            address = f"tcp://{ray.util.get_node_ip_address()}:*"
+            return self._host.policy.spec, self._host.serve_in_thread(address, timeout_s=timeout_s, encrypt=True)
+        self._folder = tempfile.mkdtemp(prefix="memvla-")  # readable by this user alone
+        return self._host.policy.spec, self._host.serve_in_thread(f"ipc://{self._folder}/host", timeout_s=timeout_s)
+
+    def forget(self, worker: str) -> None:
+        self._host.forget(worker)
+
+    def call_age(self) -> float:
+        return self._host.call_age()
+
+    def stop(self) -> None:
+        self._host.stop()
+        if self._folder:
+            with contextlib.suppress(OSError):
+                Path(self._folder, "host").unlink(missing_ok=True)
+                Path(self._folder).rmdir()
+
+
+class RayCluster(Cluster):
+    """Workers and hosts as Ray actors, on this machine or on a cluster that runs already."""
+
+    def __init__(self, *, address: str | None = None, cpus: int | None = None, gpus_per_host: float = 0.0) -> None:
+        super().__init__()
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        os.environ.setdefault("RAY_DISABLE_IMPORT_WARNING", "1")
+        import ray
+
+        self._ray = ray
+        self._across_nodes = address is not None
+        self._gpus_per_host = gpus_per_host
+        self._actors: list[Any] = []
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "include_dashboard": False}
+        local: dict[str, Any] = {**quiet, "num_cpus": cpus, "object_store_memory": 256 * 2**20}
+        try:
+            if address is None:
+                ray.init(**local)
+            else:
+                ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+        except Exception as error:
+            where = f"the Ray cluster at {address}" if address else "Ray on this machine"
+            raise ClusterError(f"could not reach or start {where}: {error}; try cluster=inline") from error
+
+    def host(self, policy: PolicyConfig, context: PolicyContext, *, max_batch: int, timeout_s: float) -> Host:
+        actor = (
+            self._ray.remote(HostActor)
+            .options(num_cpus=0, num_gpus=self._gpus_per_host, runtime_env=self._surroundings(Runtime()))
+            .remote(policy, context, max_batch)
+        )
+        try:
+            spec, link = self._ray.get(actor.serve.remote(timeout_s, self._across_nodes))
+        except self._ray.exceptions.RayError as error:
+            raise ClusterError(f"policy {policy.name} could not be started: {_cause(error)}") from error
+        self._actors.append(actor)
+        return Host(spec, link, actor)
+
+    def worker(self, runtime: Runtime) -> Worker:
+        name = self._name()
+        actor = (
+            self._ray.remote(concurrency_groups={"control": 1})(RolloutWorker)
+            .options(num_cpus=1, runtime_env=self._surroundings(runtime))
+            .remote(name)
+        )
+        self._actors.append(actor)
+        return Worker(name, actor)
+
+    def _surroundings(self, runtime: Runtime) -> dict[str, Any]:
+        """Ray's runtime_env: the right Python, and our own packages (nothing else of ours) on its path."""
+        return {"py_executable": str(python_of(runtime)), "env_vars": environment_of(runtime)}
+
+    def prepare(self, workers: Sequence[Worker], stage: Stage, link: Policy | Link) -> dict[str, str]:
+        try:
+            found = self._ray.get([worker.actor.prepare.remote(stage, link) for worker in workers])
+        except self._ray.exceptions.RayError as error:
+            raise ClusterError(f"a worker for suite {stage.suite} could not be started: {_cause(error)}") from error
+        return dict(found[0]) if found else {}
+
+    def submit(self, worker: Worker, episode: EpisodeSpec) -> None:
+        worker.episode, worker.began = episode, time.monotonic()
+        worker.ticket = worker.actor.run.remote(episode)
+
+    def finished(self, workers: Iterable[Worker], timeout_s: float) -> list[tuple[Worker, Result | WorkerLost]]:
+        tickets = {worker.ticket: worker for worker in workers if worker.episode is not None}
+        if not tickets:
+            return []
+        ready, _ = self._ray.wait(list(tickets), num_returns=1, timeout=timeout_s)
+        return [(tickets[ticket], self._result(ticket)) for ticket in ready]
+
+    def _result(self, ticket: Any) -> Result | WorkerLost:
+        try:
+            result: Result = self._ray.get(ticket)
+        except self._ray.exceptions.RayActorError as error:
+            return WorkerLost(f"the worker process died ({_cause(error)})")
+        except self._ray.exceptions.RayError as error:
+            return WorkerLost(f"the worker failed: {_cause(error)}")
+        return result
+
+    def doing(self, worker: Worker) -> tuple[str, float]:
+        try:
+            phase: tuple[str, float] = self._ray.get(
+                worker.actor.phase.options(concurrency_group="control").remote(), timeout=15
+            )
+        except self._ray.exceptions.RayError as error:
+            raise WorkerLost(f"the worker process does not answer ({_cause(error)})") from error
+        return phase
+
+    def kill(self, worker: Worker, host: Host | None) -> None:
+        self._ray.kill(worker.actor)
+        if worker.actor in self._actors:
+            self._actors.remove(worker.actor)
+        if host is not None and host.actor is not None:
+            with contextlib.suppress(self._ray.exceptions.RayError):
+                host.actor.forget.remote(worker.name)
+
+    def alive(self, host: Host, call_limit_s: float) -> bool:
+        try:
+            age: float = self._ray.get(host.actor.call_age.remote(), timeout=10)
+        except self._ray.exceptions.RayError:
+            return False
+        return age < call_limit_s
+
+    def release(self, host: Host) -> None:
+        with contextlib.suppress(self._ray.exceptions.RayError):
+            self._ray.get(host.actor.stop.remote(), timeout=15)
+        self._ray.kill(host.actor)
+        self._actors.remove(host.actor)
+
+    def stop(self) -> None:
+        for actor in self._actors:
+            with contextlib.suppress(Exception):
+                self._ray.kill(actor)
+        self._ray.shutdown()
+
+
+def _cause(error: BaseException) -> str:
+    """The innermost message of a Ray error, in one line."""
+    cause = getattr(error, "cause", None) or error
+    lines = [line for line in str(cause).splitlines() if line.strip()]
+    return f"{type(cause).__name__}: {lines[-1].strip() if lines else ''}"[:500]

@@ -1,0 +1,252 @@
+"""The driver: hands out episodes, retries void attempts, watches workers, and is the only writer of records."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter, deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from envs.runtime import Runtime
+from envs.spec import SceneId
+from harness.cluster import Cluster, Host, Worker, WorkerLost
+from harness.config import Limits, RunConfig, Settings
+from harness.plan import EpisodeSpec, Stage, context_of, episodes, match
+from harness.progress import Progress
+from harness.rollout import EpisodeLog, Fault
+from harness.runs import Run
+from harness.worker import Result
+from reports.records import EpisodeRecord
+from suites.protocol import Suite
+
+log = logging.getLogger("memvla.driver")
+
+POLICY_PHASES = ("start", "policy", "end")
+WATCH_AFTER_S = 20.0
+WATCH_EVERY_S = 5.0
+
+
+class TooManyVoids(RuntimeError):
+    """So many attempts are void that going on would waste the night."""
+
+
+@dataclass
+class Queue:
+    """Episodes to run, grouped by task so that a worker keeps its compiled scene."""
+
+    tasks: dict[str, deque[EpisodeSpec]] = field(default_factory=dict)
+
+    @staticmethod
+    def of(specs: Iterable[EpisodeSpec]) -> Queue:
+        queue = Queue()
+        for spec in specs:
+            queue.tasks.setdefault(spec.episode.task, deque()).append(spec)
+        return queue
+
+    def __len__(self) -> int:
+        return sum(len(group) for group in self.tasks.values())
+
+    def push(self, spec: EpisodeSpec) -> None:
+        """Put an episode to be repeated first among those of its task."""
+        self.tasks.setdefault(spec.episode.task, deque()).appendleft(spec)
+
+    def pop(self, last_task: str, busy_tasks: Iterable[str]) -> EpisodeSpec:
+        """The next episode for a worker: of the task it ran last, else of the longest one nobody is at."""
+        open_tasks = {task: group for task, group in self.tasks.items() if group}
+        if last_task not in open_tasks:
+            free = set(open_tasks) - set(busy_tasks) or set(open_tasks)
+            last_task = max(free, key=lambda task: (len(open_tasks[task]), task))
+        return self.tasks[last_task].popleft()
+
+
+class StageRun:
+    """One policy on one suite, from the first hand-out to the last record."""
+
+    def __init__(
+        self, cluster: Cluster, settings: Settings, suite: Suite, run: Run, workers: list[Worker], progress: Progress
+    ) -> None:
+        self._cluster, self._settings, self._suite, self._run = cluster, settings, suite, run
+        self._workers, self._progress = workers, progress
+        self._voids: Counter[SceneId] = Counter()
+        self._attempts = 0
+        self._watched = 0.0
+        self._host, self._stage = self._start_host()
+
+    def _start_host(self) -> tuple[Host, Stage]:
+        host = self._cluster.host(
+            self._run.policy,
+            context_of(self._suite),
+            max_batch=self._settings.cluster.max_batch,
+            timeout_s=self._settings.limits.policy,
+        )
+        try:
+            return host, match(host.spec, self._suite)
+        except BaseException:
+            self._cluster.release(host)
+            raise
+
+    def carry_out(self) -> None:
+        """Run everything that is missing. Raises TooManyVoids; on any error the live episodes are dropped."""
+        run = self._settings.run
+        queue = Queue.of(
+            episodes(
+                self._run.missing(self._suite.name),
+                self._suite,
+                self._host.spec,
+                seed=run.seed,
+                attempts=self._run.attempts(self._suite.name),
+                videos=run.videos,
+                film_every=run.film_every,
+            )
+        )
+        try:
+            while len(self._workers) < self._wanted_workers(queue):
+                self._workers.append(self._cluster.worker(self._suite.runtime))
+            simulator = self._cluster.prepare(self._workers, self._stage, self._host.link)
+            self._run.note(self._suite.name, self._host.spec, simulator)
+            while len(queue) or self._busy():
+                self._hand_out(queue)
+                for worker, result in self._cluster.finished(self._busy(), timeout_s=1.0):
+                    self._take(worker, result, queue)
+                self._watch(queue)
+        except BaseException:
+            for worker in self._busy():
+                self._cluster.kill(worker, None)
+                self._workers.remove(worker)
+            raise
+        finally:
+            self._cluster.release(self._host)
+
+    def _wanted_workers(self, queue: Queue) -> int:
+        return max(1, min(worker_count(self._settings), len(queue)))
+
+    def _busy(self) -> list[Worker]:
+        return [worker for worker in self._workers if worker.episode is not None]
+
+    def _hand_out(self, queue: Queue) -> None:
+        for worker in self._workers:
+            if worker.episode is None and len(queue):
+                busy = [other.task for other in self._busy()]
+                spec = queue.pop(worker.task, busy)
+                worker.task = spec.episode.task
+                self._cluster.submit(worker, spec)
+
+    def _take(self, worker: Worker, result: Result | WorkerLost, queue: Queue) -> None:
+        """Write the record of a finished attempt; repeat it if it is void; replace a worker that is spoiled."""
+        spec, worker.episode = worker.episode, None
+        assert spec is not None
+        if isinstance(result, WorkerLost):
+            record, phase = lost_record(spec, worker.name, str(result), privileged=self._host.spec.privileged), "worker"
+        else:
+            record, phase = self._keep_files(result), result.phase
+        self._run.store.add(record)
+        self._progress.finished(record)
+        self._attempts += 1
+        worker.done += 1
+        if record.outcome == "void":
+            log.warning("%s is void: %s", spec.episode, record.cause)
+            self._repeat(spec, record, queue)
+            self._mend(worker, phase)
+        elif isinstance(result, Result) and self._worn(worker, result.rss_mb):
+            self._replace(worker)
+
+    def _keep_files(self, result: Result) -> EpisodeRecord:
+        record = result.record
+        stem = file_stem(record)
+        if result.trace:
+            (self._run.folder / "logs" / f"{stem}.txt").write_text(result.trace)
+        if result.video is not None:
+            record = replace(record, video=f"videos/{stem}.mp4")
+            (self._run.folder / record.video).write_bytes(result.video)
+        return record
+
+    def _repeat(self, spec: EpisodeSpec, record: EpisodeRecord, queue: Queue) -> None:
+        scene = spec.episode.scene
+        self._voids[scene] += 1
+        if self._voids[scene] < self._settings.run.attempts:
+            queue.push(spec.again())
+        voids = self._voids.total()
+        if self._attempts >= 10 and voids > self._settings.run.max_void * self._attempts:
+            raise TooManyVoids(
+                f"{voids} of {self._attempts} attempts at {self._suite.name} are void (limit: run.max_void="
+                f"{self._settings.run.max_void:g}); the last one: {record.cause}. "
+                f"Tracebacks: {self._run.folder / 'logs'}"
+            )
+
+    def _mend(self, worker: Worker, phase: str) -> None:
+        """After a void attempt: a fresh worker for a fault of the simulator, a fresh host if the policy's is gone."""
+        if phase not in POLICY_PHASES:
+            self._replace(worker)
+        elif self._cluster.alive(self._host, self._settings.limits.policy):
+            self._cluster.prepare([worker], self._stage, self._host.link)
+        else:
+            self._cluster.release(self._host)
+            self._host, self._stage = self._start_host()
+            self._cluster.prepare(self._workers, self._stage, self._host.link)
+
+    def _replace(self, worker: Worker) -> None:
+        self._cluster.kill(worker, self._host)
+        fresh = self._cluster.worker(self._suite.runtime)
+        fresh.task = worker.task
+        self._workers[self._workers.index(worker)] = fresh
+        self._cluster.prepare([fresh], self._stage, self._host.link)
+
+    def _worn(self, worker: Worker, rss_mb: float) -> bool:
+        if worker.first_rss_mb == 0.0:
+            worker.first_rss_mb = rss_mb
+        rules = self._settings.cluster
+        return worker.done >= rules.recycle_episodes or rss_mb - worker.first_rss_mb > rules.recycle_growth_mb
+
+    def _watch(self, queue: Queue) -> None:
+        """End workers that hang: a phase older than its limit, or no answer at all."""
+        now = time.monotonic()
+        if now - self._watched < WATCH_EVERY_S:
+            return
+        self._watched = now
+        for worker in [w for w in self._busy() if now - w.began > WATCH_AFTER_S]:
+            try:
+                phase, age = self._cluster.doing(worker)
+            except WorkerLost as lost:
+                self._take(worker, lost, queue)
+                continue
+            limit = getattr(self._settings.limits, phase, Limits.build)
+            # The policy phase ends by itself, with the worker's own time-out; this one only catches its failure.
+            if age > (limit + 30 if phase in POLICY_PHASES else limit):
+                self._take(worker, WorkerLost(f"{phase}: hung for {age:.0f} s (limits.{phase}={limit:g})"), queue)
+
+
+def worker_count(settings: Settings) -> int:
+    """Rollout workers of a run: as configured, else one per CPU."""
+    import os
+
+    if settings.cluster.kind == "inline" and settings.cluster.address is None:
+        return 1
+    return settings.cluster.workers or os.cpu_count() or 1
+
+
+def lost_record(spec: EpisodeSpec, worker: str, cause: str, *, privileged: bool) -> EpisodeRecord:
+    """The void record of an attempt whose worker cannot write it any more."""
+    return EpisodeLog(spec, privileged=privileged, worker=worker).record(Fault("worker", " ".join(cause.split())))
+
+
+def file_stem(record: EpisodeRecord) -> str:
+    """The name of an attempt's video and log."""
+    safe = "".join(sign if sign.isalnum() or sign in "-_" else "-" for sign in f"{record.suite}_{record.task}")
+    return f"{safe[:120]}_{record.trial:04d}_{record.attempt}"
+
+
+def carry_out(config: RunConfig, runs: list[Run], cluster: Cluster, progress: Progress) -> None:
+    """Run what is missing: suite by suite, and every policy on a suite before the next one, so that simulators stay."""
+    workers: list[Worker] = []
+    runtime: Runtime | None = None
+    for suite in config.suites:
+        for run in runs:
+            if suite.name not in run.planned or not run.missing(suite.name):
+                continue
+            if runtime != suite.runtime:
+                for worker in workers:
+                    cluster.kill(worker, None)
+                workers, runtime = [], suite.runtime
+            progress.stage(run, suite.name)
+            StageRun(cluster, config.settings, suite, run, workers, progress).carry_out()

@@ -1,0 +1,135 @@
+"""`memvla run`: from a composed configuration to run folders, and what the exit code says of them."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from harness import driver
+from harness.cluster import Cluster, InlineCluster, RayCluster
+from harness.config import RunConfig
+from harness.plan import scenes
+from harness.progress import Progress
+from harness.runs import Run, open_run, tasks_of
+from harness.runtimes import require
+
+OK, NOT_COVERED, INTERRUPTED = 0, 2, 130
+
+# Seconds per episode where nothing has been measured here yet: rough figures for a dry run on two CPU cores.
+GUESS_S = {"lab": 0.2, "libero": 30.0}
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command of runs ended."""
+
+    folders: tuple[Path, ...]
+    exit_code: int
+
+
+def run(config: RunConfig, console: Console, command: Sequence[str]) -> Ended:
+    """Run or resume everything the configuration asks for. Errors of the user are raised before anything starts."""
+    for suite in config.suites:
+        require(suite.runtime, suite.name)
+    with ExitStack() as stack:
+        runs = []
+        for policy in config.policies:
+            runs.append(opened := open_run(config, policy))
+            stack.callback(opened.close)
+        code = OK
+        if any(one.missing(suite) for one in runs for suite in one.planned):
+            code = _carry_out(config, runs, console, command)
+        else:
+            console.print("every planned episode is recorded already: nothing to run")
+        _say_coverage(runs, console)
+        if code == OK and any(done < planned for done, planned in (one.coverage() for one in runs)):
+            code = NOT_COVERED
+        return Ended(tuple(one.folder for one in runs), code)
+
+
+def _carry_out(config: RunConfig, runs: list[Run], console: Console, command: Sequence[str]) -> int:
+    try:
+        with started(config, console) as cluster, Progress(console) as progress:
+            driver.carry_out(config, runs, cluster, progress)
+    except KeyboardInterrupt:
+        console.print("\nstopped: live episodes were dropped, finished ones are recorded. Resume with:")
+        console.print(f"  {shlex.join(command)}", soft_wrap=True, highlight=False)
+        return INTERRUPTED
+    except driver.TooManyVoids as error:
+        console.print(f"[bold red]stopped:[/] {error}", soft_wrap=True)
+        return NOT_COVERED
+    return OK
+
+
+@contextmanager
+def started(config: RunConfig, console: Console) -> Iterator[Cluster]:
+    """The cluster of the configuration, stopped at the end whatever happens."""
+    rules = config.settings.cluster
+    cluster: Cluster
+    if rules.kind == "inline" and rules.address is None:
+        cluster = InlineCluster()
+    else:
+        where = f"joining Ray at {rules.address}" if rules.address else "starting Ray on this machine"
+        begun = time.monotonic()
+        with console.status(f"{where} …"):
+            workers = driver.worker_count(config.settings)
+            cluster = RayCluster(address=rules.address, cpus=workers + 1, gpus_per_host=rules.gpus_per_host)
+        console.print(f"{where}: ready after {time.monotonic() - begun:.1f} s", highlight=False)
+    try:
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+def _say_coverage(runs: list[Run], console: Console) -> None:
+    for one in runs:
+        done, planned = one.coverage()
+        if done < planned:
+            console.print(
+                f"[bold red]coverage {done}/{planned}[/]: {planned - done} scenes of {one.policy.name} have no scored "
+                f"episode; run the same command again to try them",
+                soft_wrap=True,
+            )
+
+
+def dry_run(config: RunConfig, console: Console) -> None:
+    """Print what would run: scenes, protocol fingerprints, and a rough estimate of the time."""
+    table = Table(title="plan", title_justify="left")
+    for column in (
+        "policy",
+        "suite",
+        "tasks",
+        "trials",
+        "episodes",
+        "first scene",
+        "last scene",
+        "protocol",
+        "runtime",
+    ):
+        table.add_column(column, justify="right" if column in ("tasks", "trials", "episodes") else "left")
+    seconds = 0.0
+    for policy in config.policies:
+        for suite in config.suites:
+            tasks = tasks_of(suite, config.settings.run.tasks)
+            if not tasks:
+                continue
+            trials = config.trials(suite)
+            planned = scenes(suite, trials, tasks)
+            seconds += len(planned) * GUESS_S.get(suite.benchmark, 30.0)
+            name = suite.runtime.name or "main"
+            row = (len(tasks), trials, len(planned), planned[0], planned[-1], suite.fingerprint(), name)
+            table.add_row(policy.name, suite.name, *map(str, row))
+    console.print(table)
+    workers = driver.worker_count(config.settings)
+    console.print(
+        f"about {seconds / workers / 60:.0f} minutes on {workers} worker{'s' * (workers > 1)} "
+        "(a rough guess from the benchmark alone; slow policies take longer)",
+        highlight=False,
+    )

@@ -1,0 +1,125 @@
+"""Run folders: opened new or resumed, and what is still missing in them."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from envs.spec import SceneId
+from harness.cluster import PolicyConfig
+from harness.config import RunConfig
+from harness.plan import PlanError, scenes
+from policies.base import PolicySpec
+from reports import manifest as manifests
+from reports.manifest import Manifest, ManifestError, SuitePlan
+from reports.records import FILE_NAME, RecordStore
+from suites.protocol import Suite
+
+
+@dataclass
+class Run:
+    """One policy's run folder, open for writing."""
+
+    folder: Path
+    policy: PolicyConfig
+    manifest: Manifest
+    store: RecordStore
+    planned: dict[str, list[SceneId]]
+
+    def missing(self, suite: str) -> list[SceneId]:
+        """Planned scenes of the suite that have no scored episode yet."""
+        scored = self.store.scored()
+        return [scene for scene in self.planned[suite] if scene not in scored]
+
+    def attempts(self, suite: str) -> dict[SceneId, int]:
+        """Attempts made so far, by scene."""
+        return dict(Counter(record.scene for record in self.store.attempts() if record.suite == suite))
+
+    def coverage(self) -> tuple[int, int]:
+        """(scored, planned) scenes."""
+        planned = [scene for group in self.planned.values() for scene in group]
+        return len(self.store.scored() & set(planned)), len(planned)
+
+    def note(self, suite: str, spec: PolicySpec, simulator: dict[str, str]) -> None:
+        """Write into the manifest what is known only once policy and simulator run.
+
+        Raises ManifestError when a resumed run finds another policy or simulator than it began with.
+        """
+        found = json.loads(json.dumps(asdict(spec)))
+        plan = self.manifest.suite(suite)
+        if plan is not None and plan.policy and plan.policy != found:
+            raise ManifestError(
+                f"run {self.folder}: its policy was {plan.policy}, and is {found} now; choose another run.dir"
+            )
+        plans = tuple(replace(plan, policy=found) if plan.name == suite else plan for plan in self.manifest.suites)
+        known = replace(self.manifest, suites=plans, privileged=self.manifest.privileged or spec.privileged)
+        self.manifest = known.with_simulator(suite, simulator)
+        self.manifest.write(self.folder)
+
+    def close(self) -> None:
+        self.store.close()
+
+
+def tasks_of(suite: Suite, wanted: Sequence[str]) -> list[str]:
+    """The names of the suite's tasks that are wanted (none named: all)."""
+    return [task.name for task in suite.tasks if not wanted or task.name in wanted]
+
+
+def open_run(config: RunConfig, policy: PolicyConfig) -> Run:
+    """Open the policy's folder below `run.dir`, new or to be resumed.
+
+    Raises ManifestError when it was made under another protocol, policy configuration or seed; RecordError when its
+    records are damaged or another driver is at work on it.
+    """
+    folder = Path(config.settings.run.dir) / _safe(policy.name)
+    planned: dict[str, list[SceneId]] = {}
+    plans: list[SuitePlan] = []
+    for suite in config.suites:
+        tasks = tasks_of(suite, config.settings.run.tasks)
+        if tasks:
+            planned[suite.name] = scenes(suite, config.trials(suite), tasks)
+            plans.append(manifests.plan_of(suite, tasks, config.trials(suite)))
+    new = manifests.collect(
+        run=folder.name,
+        policy=policy.name,
+        policy_config={"target": policy.target, **policy.options},
+        suites=plans,
+        seed=config.settings.run.seed,
+        privileged=False,
+        config=config.composed,
+    )
+    for part in ("videos", "logs"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    if (folder / manifests.FILE_NAME).exists():
+        old = manifests.read(folder)
+        new = _carry_over(old, new)
+        manifests.refuse_resume(old, new)
+    store = RecordStore(folder / FILE_NAME, create=True)
+    try:
+        new.write(folder)
+    except BaseException:
+        store.close()
+        raise
+    return Run(folder, policy, new, store, planned)
+
+
+def _carry_over(old: Manifest, new: Manifest) -> Manifest:
+    """`new` with what `old` learned while it ran; it is compared again as soon as policy and simulator run."""
+    specs = {plan.name: plan.policy for plan in old.suites}
+    return replace(
+        new,
+        suites=tuple(replace(plan, policy=specs.get(plan.name, {})) for plan in new.suites),
+        simulators=old.simulators,
+        privileged=old.privileged,
+        started_at=old.started_at,
+    )
+
+
+def _safe(name: str) -> str:
+    """A policy's name as a folder. Raises PlanError for one that would leave the results folder."""
+    if not name or name.startswith(".") or any(sign in name for sign in "/\\\0"):
+        raise PlanError(f"policy.name={name!r} cannot name a folder; use letters, digits, '-', '_' and '.'")
+    return name
