@@ -15,8 +15,9 @@ def sinusoid(values: Tensor, width: int) -> Tensor:
     a bfloat16 code could not tell step 257 from 258.
     """
     half = width // 2
-    steps = torch.arange(half, dtype=torch.float32, device=values.device)
-    angles = values.to(torch.float32)[:, None] * torch.exp(-math.log(10000.0) * steps / half)
+    exponents = -math.log(10000.0) * torch.arange(half, dtype=torch.float32, device=values.device) / half
+    # float32 exponentials differ in the last bit between processors, so it is taken in float64 and rounded.
+    angles = values.to(torch.float32)[:, None] * exponents.double().exp().float()
     code = torch.cat([angles.cos(), angles.sin()], dim=-1)
     if width % 2:
         code = torch.cat([code, torch.zeros_like(code[:, :1])], dim=-1)
