@@ -147,6 +147,11 @@ class VLAEnv(gymnasium.Env[dict[str, Any], npt.NDArray[np.float32]]):
         self._need_scene()
         return self._hash
 
+    def state_hash(self) -> str:
+        """The same digest of the present state: two episodes that agree in it have gone the same way."""
+        self._need_scene()
+        return _digest(self.scene())
+
     # ------------------------------------------------------------------ Gymnasium
 
     def step(self, action: npt.NDArray[np.float32]) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:

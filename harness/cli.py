@@ -161,7 +161,7 @@ def check(
 
     [bold]memvla check suite=libero_object[/]
     """
-    from harness.conformance import check_command
+    from harness.check import check_command
 
     raise typer.Exit(0 if check_command(overrides, out) else 1)
 

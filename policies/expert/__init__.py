@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -83,6 +84,11 @@ class ExpertPolicy(Policy):
     def end(self, episodes: Sequence[EpisodeId]) -> None:
         for episode in episodes:
             self._live.pop(episode, None)
+
+    def instruction_changed(self, episode: EpisodeId, instruction: str, *, keep_memory: bool) -> None:
+        start, script = self._live.of(episode)
+        start = replace(start, instruction=instruction)
+        self._live[episode] = (start, script if keep_memory else self._fresh(start))
 
     def live(self) -> int:
         return len(self._live)

@@ -1,0 +1,94 @@
+"""`memvla doctor`: the state of everything a run needs."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from envs.runtime import Runtime
+from harness.runtimes import RuntimeNotReady, folder_of, home, missing_libraries, probe, state_of
+from suites.protocol import SuiteError, load_suite, suite_names
+
+PACKAGES = ("memvla-bench", "ray", "pyzmq", "numpy", "mujoco", "gymnasium", "torch", "transformers", "diffusers")
+
+
+def examine(console: Console) -> bool:
+    """Print the state of machine, packages and simulators. Whether everything that is set up works."""
+    _machine(console)
+    _packages(console)
+    return _runtimes(console)
+
+
+def _machine(console: Console) -> None:
+    table = Table("machine", "", title_justify="left")
+    table.add_row("system", platform.platform())
+    table.add_row("python", f"{platform.python_version()} ({sys.executable})")
+    table.add_row("CPUs", str(os.cpu_count()))
+    table.add_row("GPU", gpu())
+    for name, folder in (("disk, here", Path.cwd()), ("disk, runtimes", home())):
+        there = next(p for p in (folder, *folder.parents) if p.exists())
+        usage = shutil.disk_usage(there)
+        table.add_row(name, f"{usage.free / 2**30:.0f} GiB free of {usage.total / 2**30:.0f} ({folder})")
+    console.print(table)
+
+
+def gpu() -> str:
+    """The NVIDIA GPUs of this machine in words."""
+    if not shutil.which("nvidia-smi"):
+        return "none found (no nvidia-smi)"
+    ask = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"]
+    done = subprocess.run(ask, capture_output=True, text=True, timeout=30)
+    return "; ".join(done.stdout.split("\n")).strip("; ") or f"nvidia-smi failed: {done.stderr.strip()[:100]}"
+
+
+def _packages(console: Console) -> None:
+    table = Table("package", "version")
+    for name in PACKAGES:
+        try:
+            table.add_row(name, importlib.metadata.version(name))
+        except importlib.metadata.PackageNotFoundError:
+            table.add_row(name, "[yellow]not installed[/] (only needed by learned policies)")
+    console.print(table)
+
+
+def _runtimes(console: Console) -> bool:
+    """One row per runtime. A runtime that is not set up is no fault; one that is set up and fails is."""
+    table = Table("runtime", "suites", "state", "what its probe says")
+    suites: dict[str, list[str]] = {}
+    runtimes: dict[str, Runtime] = {}
+    for name in suite_names():
+        try:
+            runtime = load_suite(name).runtime
+        except SuiteError as error:
+            table.add_row("?", name, f"[red]{error}[/]", "")
+            continue
+        runtimes[runtime.name] = runtime
+        suites.setdefault(runtime.name, []).append(name)
+    fine = True
+    for key, runtime in runtimes.items():
+        state, said, works = _examine_one(runtime, suites[key][0])
+        fine = fine and works
+        table.add_row(key or "main", ", ".join(suites[key]), state, said)
+    console.print(table)
+    return fine
+
+
+def _examine_one(runtime: Runtime, suite: str) -> tuple[str, str, bool]:
+    state = state_of(runtime)
+    lacking = missing_libraries(runtime)
+    if lacking:
+        return f"[yellow]{state}[/]", f"apt-get install {' '.join(sorted(set(lacking.values())))}", True
+    if state != "ready":
+        return f"[yellow]{state}[/]", f"memvla setup {suite}", True
+    try:
+        return "[green]ready[/]", probe(runtime) or str(folder_of(runtime) if runtime.name else ""), True
+    except RuntimeNotReady as error:
+        return "[red]broken[/]", str(error), False
