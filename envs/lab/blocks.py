@@ -41,8 +41,8 @@ class Blocks:
         self.colours = np.full(count, -1)
 
     def lay(self, xy: Vector, rng: np.random.Generator) -> None:
-        """On the table at these places [count, 2], each turned at random."""
-        for name, (x, y) in zip(self.names, xy, strict=True):
+        """The first n on the table at these places [n, 2], each turned at random."""
+        for name, (x, y) in zip(self.names[: len(xy)], xy, strict=True):
             self._world.lay(name, (x, y, BLOCK_HALF), float(rng.uniform(-np.pi / 4, np.pi / 4)))
 
     def paint(self, colours: npt.ArrayLike) -> None:

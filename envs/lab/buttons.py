@@ -14,8 +14,8 @@ FIELD_X, FIELD_Y = (-0.21, 0.21), (-0.13, 0.13)
 """The part of the table both cameras see well and the hand reaches, metres."""
 OVER = 0.045
 """Horizontal distance at which the hand counts as over a thing, metres."""
-LOW = 0.09
-"""Height below which the hand counts as having come down, metres."""
+LOW = 0.07
+"""Height over its top below which the hand counts as having come down, metres."""
 
 
 def scatter(
@@ -48,19 +48,22 @@ def start_hand(world: World, rng: np.random.Generator, *, opening: float = 0.0) 
     world.hand.start((x, y, z), opening=opening)
 
 
-def hover_score(world: World, xy: Vector) -> float:
-    """0.3 while the hand is low over xy [2], else 0: the first part of a press."""
+def hover_score(world: World, xy: Vector, top: float = BUTTON_TOP) -> float:
+    """0.3 while the hand is low over a button at xy [2] that is `top` metres high, else 0: the first part of a
+    press."""
     tip = world.hand.tip
     over = (tip[0] - xy[0]) ** 2 + (tip[1] - xy[1]) ** 2 < OVER**2
-    return 0.3 if over and tip[2] < LOW else 0.0
+    return 0.3 if over and tip[2] < top + LOW else 0.0
 
 
 class Buttons:
-    """The buttons `button0` ... of a world. A press is an edge: down past one depth, up past another before it can
-    count again."""
+    """The buttons `button0` ... of a world, `top` metres high.
 
-    def __init__(self, world: World, count: int) -> None:
-        self._world = world
+    A press is an edge: down past one depth, up past another before it can count again.
+    """
+
+    def __init__(self, world: World, count: int, top: float = BUTTON_TOP) -> None:
+        self._world, self._top = world, top
         self.count = count
         self.xy: Vector = np.zeros((count, 2))
         self.colours = np.full(count, -1)
@@ -98,7 +101,7 @@ class Buttons:
 
     def seen(self) -> dict[str, npt.NDArray[Any]]:
         """`buttons` [n, 3]: x, y and height of the top, metres; `button_colours` [n]: number of the colour."""
-        tops = BUTTON_TOP + self._world.data.qpos[self._caps]
+        tops = self._top + self._world.data.qpos[self._caps]
         return {
             "buttons": np.column_stack([self.xy, tops]),
             "button_colours": self.colours.astype(np.float64),

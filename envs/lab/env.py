@@ -39,6 +39,7 @@ class LabEnv(VLAEnv):
         world.reset()
         self._world, self._trial = world, kind.start(world, trial_generator(seed, task, trial))
         self._over = None
+        world.show_clutch(self._trial.locked())
         world.ready()
 
     def advance(self, action: Floats) -> Advance:
@@ -53,6 +54,7 @@ class LabEnv(VLAEnv):
         world.step()
         did = trial.judge()
         trial.clock += 1
+        world.show_clutch(trial.locked())
         if did.terminated:
             self._over = did
         return did
@@ -78,7 +80,8 @@ class LabEnv(VLAEnv):
         return self.world.hand.pose().astype(np.float32)
 
     def privileged(self) -> dict[str, npt.NDArray[Any]]:
-        return {"hand": self.world.hand.pose(), **self.trial.privileged()}
+        locked = np.array([float(self.trial.locked())])
+        return {"hand": self.world.hand.pose(), "locked": locked, **self.trial.privileged()}
 
     def metrics(self) -> dict[str, float]:
         return {} if self._trial is None else self._trial.metrics()

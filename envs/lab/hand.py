@@ -1,8 +1,8 @@
 """The free-flying two-finger gripper: from 7 numbers a step to joint targets, and back to where the hand is.
 
-The action moves a *target* pose; over the control step the joint targets run evenly from the old to the new one (so that
-what is held is not shaken loose) and position controllers with a natural frequency of 120 rad/s follow 17 ms behind. The
-target never runs further than `LEASH` from the hand, so that pushing against the table does not wind it up.
+The action moves a *target* pose. Over a control step the joint targets run evenly from the old to the new one, so that
+what is held is not shaken loose; position controllers (natural frequency 120 rad/s) follow 17 ms behind. The target
+never runs further than `LEASH` from the hand, so that pushing against the table does not wind it up.
 """
 
 from __future__ import annotations

@@ -29,6 +29,8 @@ COLOUR_NAMES = tuple(COLOURS)
 TABLE: Colour = (0.46, 0.44, 0.42)
 FLOOR: Colour = (0.20, 0.22, 0.26)
 HAND: Colour = (0.30, 0.31, 0.34)
+LOCKED: Colour = (0.95, 0.62, 0.10)
+"""The palm while commands are ignored."""
 FINGER: Colour = (0.12, 0.12, 0.14)
 DARK: Colour = (0.16, 0.16, 0.17)
 """A lamp that is off, the rim of a button, the inside of a box."""
@@ -70,14 +72,15 @@ def rgba(colour: Colour, alpha: float = 1.0) -> str:
     return f"{colour[0]} {colour[1]} {colour[2]} {alpha}"
 
 
-def button(name: str, radius: float = 0.045) -> str:
-    """A round button: fixture `name`, sprung cap (joint and geom `name_cap`), dark rim. Only the hand pushes it."""
-    half = BUTTON_TOP / 2 - 0.003
+def button(name: str, radius: float = 0.045, top: float = BUTTON_TOP) -> str:
+    """A round button: fixture `name`, sprung cap (joint and geom `name_cap`) that high, dark rim. Only the hand pushes
+    it, with 3 N to `BUTTON_PRESS`."""
+    half = top / 2 - 0.003
     return f"""
     <body name="{name}" mocap="true">
       <geom type="cylinder" size="{radius + 0.008} 0.004" pos="0 0 0.002" rgba="{rgba(DARK)}" contype="0"
         conaffinity="0"/>
-      <body name="{name}_cap" pos="0 0 {BUTTON_TOP - half}" gravcomp="1">
+      <body name="{name}_cap" pos="0 0 {top - half}" gravcomp="1">
         <joint name="{name}_cap" type="slide" axis="0 0 1" stiffness="500" damping="10" range="-0.014 0.01"
           limited="true"/>
         <geom name="{name}_cap" type="cylinder" size="{radius} {half}" mass="0.05" contype="0" conaffinity="2"/>

@@ -43,8 +43,8 @@ class Trial:
         self.clock = 0
 
     def locked(self) -> bool:
-        """Whether the hand's clutch is in: commands are ignored in this step. While a cue is shown it must be, so that
-        the hand cannot carry what memory is to carry."""
+        """Whether commands are ignored in the coming step (the palm is amber then). While a cue is shown they must be,
+        and a little longer than a policy's chunk after it, so that the hand cannot carry what memory is to carry."""
         return False
 
     def drive(self) -> None:
@@ -56,7 +56,7 @@ class Trial:
 
     def privileged(self) -> dict[str, npt.NDArray[Any]]:
         """What a perfect observer of the present picture would know: float arrays. No hidden target, no inside of
-        opaque things, no count of what was done. The hand's pose is added by the environment."""
+        opaque things, no count of what was done. The environment adds `hand` [8] and `locked` [1]."""
         raise NotImplementedError
 
     def hidden(self) -> Iterable[tuple[str, npt.ArrayLike | str]]:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from envs.lab.hand import Hand
-from envs.lab.parts import Colour, Parts, lab_xml
+from envs.lab.parts import HAND, LOCKED, Colour, Parts, lab_xml
 
 Vector = npt.NDArray[np.float64]
 
@@ -30,6 +30,7 @@ class World:
         self.data: Any = mujoco.MjData(self.model)
         self.hand = Hand(self.data, parts.hand_step)
         self._rgba = self.model.geom_rgba.copy()
+        self._locked = False
         self._addresses: dict[tuple[str, str], int] = {}
 
     # ------------------------------------------------------------------ setting up a trial
@@ -38,6 +39,7 @@ class World:
         """Back to the compiled start: nothing of earlier trials is left, in the data or in the model."""
         mujoco.mj_resetData(self.model, self.data)
         self.model.geom_rgba[:] = self._rgba
+        self._locked = False
         self.hand.start((0.0, 0.0, 0.2))
 
     def put(self, body: str, xyz: Sequence[float], yaw: float = 0.0) -> None:
@@ -57,6 +59,17 @@ class World:
         """Give a geom a colour, also during an episode (a lamp)."""
         self.model.geom_rgba[self._address("geom", geom), :3] = colour
 
+    def unpaint(self, geom: str) -> None:
+        """Give a geom back the colour it was made with (a lamp that goes out)."""
+        at = self._address("geom", geom)
+        self.model.geom_rgba[at] = self._rgba[at]
+
+    def show_clutch(self, locked: bool) -> None:
+        """Paint the palm: amber while commands are ignored."""
+        if locked != self._locked:
+            self._locked = locked
+            self.paint("palm", LOCKED if locked else HAND)
+
     def settle(self, steps: int) -> None:
         """Let loose things come to rest for so many control steps with the hand held, then stop the clock."""
         mujoco.mj_step(self.model, self.data, steps * self.parts.substeps)
@@ -71,7 +84,10 @@ class World:
     # ------------------------------------------------------------------ one control step
 
     def step(self) -> None:
-        """One control step of physics: the hand's joint targets run evenly to their goal, the fingers' at once. Kinematics are brought up to date at its end, so drawing changes nothing."""
+        """One control step: the hand's joint targets run evenly to their goal, the fingers' are there at once.
+
+        Kinematics are brought up to date at its end, so drawing changes nothing.
+        """
         model, data, substeps = self.model, self.data, self.parts.substeps
         ctrl = data.ctrl[0:8]
         goal = np.array(self.hand.goal())

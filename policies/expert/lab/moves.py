@@ -99,9 +99,9 @@ def grasp(hand: HandPose, block: Vector, *, travel: float = TRAVEL) -> Action:
     """One action towards holding this block ([4]: x, y, z, yaw): open, over it, down, close; again if it slipped."""
     x, y, z, yaw = (float(number) for number in block)
     low = max(z - GRIP_DEPTH, 0.006)
-    deep = hand.tip[2] < low + 0.008
+    deep = hand.tip[2] < low + 0.012
     turned = abs(hand.yaw - yaw) < 0.15
-    if deep and turned and hand.away((x, y)) < 0.012 and hand.opening > BLOCK_HALF - 0.006:
+    if deep and turned and hand.away((x, y)) < 0.014 and hand.opening > BLOCK_HALF - 0.006:
         return steer(hand, (x, y, low), closed=True, yaw=yaw)
     if hand.opening < 0.032 or not turned:  # get ready above it, so that nothing is swept aside
         clear = max(hand.tip[2], min(travel, z + 0.07))
@@ -112,8 +112,15 @@ def grasp(hand: HandPose, block: Vector, *, travel: float = TRAVEL) -> Action:
     return down_on(hand, (x, y), low, closed=False, yaw=yaw, travel=travel, exact=0.007)
 
 
-def carry(hand: HandPose, xy: Sequence[float] | Vector, low: float, *, travel: float = TRAVEL, yaw: float = 0.0) -> Action:
-    """One action of taking what is held over xy and down to tip height `low`, where it is let go."""
-    if hand.away(xy) < 0.012 and hand.tip[2] < low + 0.008:
-        return steer(hand, (xy[0], xy[1], low), closed=False, yaw=hand.yaw)
-    return down_on(hand, xy, low, closed=True, yaw=yaw, travel=travel, exact=0.008)
+def carry(hand: HandPose, block: Vector, goal: Sequence[float] | Vector, *, travel: float = TRAVEL) -> Action:
+    """One action of taking the block that is held ([4]) so that its centre comes to goal [3], where it is let go."""
+    shift = block[:3] - hand.tip
+    target = np.asarray(goal) - shift
+    if hand.away(target[:2]) < 0.010 and hand.tip[2] < target[2] + 0.008:
+        return steer(hand, target, closed=False, yaw=hand.yaw)
+    return down_on(hand, target[:2], float(target[2]), closed=True, yaw=0.0, travel=travel, exact=0.008)
+
+
+def leave(hand: HandPose) -> Action:
+    """One action straight up with the fingers open."""
+    return steer(hand, (hand.tip[0], hand.tip[1], TRAVEL), closed=False, yaw=hand.yaw)

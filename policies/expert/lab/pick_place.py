@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from policies.expert.lab import Seen
-from policies.expert.lab.moves import Action, HandPose, carry, colours_in, grasp, holds
+import numpy as np
 
-RELEASE = 0.025
-"""Tip height at which the block is let go over the tray, metres."""
+from policies.expert.lab import Seen
+from policies.expert.lab.moves import Action, HandPose, carry, colours_in, grasp, holds, leave
+
+LET_GO = 0.036
+"""Height of the block's centre at which it is let go in the tray, metres."""
+INSIDE = 0.05
+"""A block this close to the tray's middle lies in it, metres."""
 
 
 class PickPlaceByColour:
@@ -19,7 +23,9 @@ class PickPlaceByColour:
         hand = HandPose.of(seen)
         block = seen["blocks"][list(seen["block_colours"]).index(self._colour)]
         if holds(hand, block):
-            return carry(hand, seen["tray"], RELEASE)
+            return carry(hand, block, (*seen["tray"], LET_GO))
+        if np.all(np.abs(block[:2] - seen["tray"]) < INSIDE) and block[2] < LET_GO:
+            return leave(hand)
         return grasp(hand, block)
 
 

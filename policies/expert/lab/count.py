@@ -1,0 +1,64 @@
+"""Expert of count_blocks. A fresh one has counted nothing, so it fetches blocks for ever."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+from policies.expert.lab import Seen
+from policies.expert.lab.moves import TRAVEL, Action, HandPose, Vector, carry, colours_in, down_on, grasp, holds
+from policies.expert.lab.press import PRESSED
+
+NUMBERS = {"one": 1, "two": 2, "three": 3, "four": 4}
+HIGH = TRAVEL + 0.03
+"""Height of ways with a block in hand: it must clear the box, metres."""
+LET_GO = 0.10
+"""Height of the block's middle over the box's lid when it is let go, metres."""
+DEEP = 0.014
+"""Height of a button's top that is pressed down, metres (it stands at 0.022)."""
+
+
+class CountBlocks:
+    """Remembers how many blocks vanished into the box, and whether the last of them was answered by a press."""
+
+    def __init__(self, instruction: str) -> None:
+        words = re.findall(r"[a-z]+", instruction.lower())
+        self._goal = next(NUMBERS[word] for word in words if word in NUMBERS and NUMBERS[word] > 1)
+        self._next, self._last = colours_in(instruction)[:2]
+        self._in_sight: int | None = None
+        self._put = 0
+        self._to_press = False
+
+    def act(self, seen: Seen) -> Action:
+        hand = HandPose.of(seen)
+        blocks = seen["blocks"][np.isfinite(seen["blocks"][:, 0])]
+        self._count(len(blocks))
+        if self._to_press:
+            return self._press(hand, seen)
+        held = [block for block in blocks if holds(hand, block)]
+        if held:
+            return carry(hand, held[0], (*seen["box"], LET_GO), travel=HIGH)
+        return grasp(hand, self._choose(hand, blocks, seen["box"]))
+
+    def _count(self, in_sight: int) -> None:
+        if self._in_sight is not None and in_sight < self._in_sight:
+            self._put += self._in_sight - in_sight
+            self._to_press = True
+        self._in_sight = in_sight
+
+    def _press(self, hand: HandPose, seen: Seen) -> Action:
+        colour = self._last if self._put == self._goal else self._next
+        row = list(seen["button_colours"]).index(colour)
+        if seen["buttons"][row, 2] < DEEP:
+            self._to_press = False
+        return down_on(hand, seen["buttons"][row, :2], PRESSED, closed=True)
+
+    @staticmethod
+    def _choose(hand: HandPose, blocks: Vector, box: Vector) -> Vector:
+        """The nearest block that is not falling into the box already."""
+        outside = [block for block in blocks if np.hypot(*(block[:2] - box)) > 0.07] or list(blocks)
+        return min(outside, key=lambda block: hand.away(block[:2]))
+
+
+SCRIPTS = {"count_blocks": CountBlocks}
