@@ -56,7 +56,7 @@ class EpisodeRecord:
     action_digest: str = ""
     """SHA-256 over the actions carried out, in order."""
     subtask_steps: tuple[int, ...] = ()
-    """Steps spent in each subtask that was completed, in order (chains such as CALVIN's)."""
+    """Steps spent under each instruction, in order (chains such as CALVIN's); empty where it never changes."""
     metrics: Mapping[str, float] = field(default_factory=dict)
     """Numbers the environment reports at the end: `right_choices`, `wrong_choices` ..."""
     seconds: Mapping[str, float] = field(default_factory=dict)

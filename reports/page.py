@@ -1,0 +1,108 @@
+"""The page: one self-contained HTML file. Templates and styles are in `pages/`; nothing is fetched, no script runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from reports import plots, tables, videos
+from reports.summary import Group, Note, Run, groups_on, suites_of
+from reports.tables import Table
+
+PAGES = Path(__file__).parent / "pages"
+MOST_ROWS = 2000
+"""Rows of one table on the page; report.csv has all."""
+
+MOST_TASKS_LISTED = 60
+
+
+def render(
+    runs: Sequence[Run], headline: Note, notes: Sequence[Note], base: Path, embed_bytes: int | None = None
+) -> str:
+    """The whole page as text. base: the folder it will lie in."""
+    suites = suites_of(runs)
+    limit = videos.EMBED_BYTES if embed_bytes is None else embed_bytes
+    context: dict[str, Any] = {
+        "title": _title(runs),
+        "started": _started(runs),
+        "headline": headline,
+        "notes": notes,
+        "groups": [group for suite in suites for _, group in groups_on(runs, suite)],
+        "overall": tables.overall(runs),
+        "intervals": _svg(plots.interval_plot(runs)),
+        "suites": [
+            (suite, _svg(plots.task_bars(runs, suite)), _shortened(tables.per_task(runs, suite))) for suite in suites
+        ],
+        "most_tasks": plots.MOST_TASKS,
+        "curves": _svg(plots.success_curves(runs)),
+        "undrawn": plots.undrawn_curves(runs),
+        "paired": tables.paired(runs),
+        "voids": _shortened(tables.voids(runs)),
+        "videos": videos.gather(runs, base, embed_bytes=limit),
+        "time": _svg(plots.time_bars(runs)),
+        "seconds": tables.seconds(runs),
+        "protocols": tables.protocols(runs),
+        "manifests": [(run, _manifest(run)) for run in runs],
+    }
+    return _environment().get_template("report.html.j2").render(context)
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(PAGES),
+        autoescape=True,  # a task called <script> is text
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals["style"] = Markup((PAGES / "style.css").read_text(encoding="utf-8"))
+    environment.globals["MARKS"] = tables.MARKS
+    environment.filters["coverage"] = tables.coverage
+    environment.filters["share"] = _share
+    return environment
+
+
+def _svg(text: str | None) -> Markup | None:
+    """A drawing of `plots`, whose own texts Matplotlib has escaped."""
+    return None if text is None else Markup(text)
+
+
+def _share(part: int, group: Group) -> str:
+    """Width of a part of the coverage bar."""
+    return f"{100 * part / group.planned:.3f}%"
+
+
+def _title(runs: Sequence[Run]) -> str:
+    def some(names: Sequence[str], what: str) -> str:
+        return ", ".join(names) if len(names) <= 4 else f"{len(names)} {what}"
+
+    return f"{some([run.label for run in runs], 'policies')} on {some(suites_of(runs), 'suites')}"
+
+
+def _started(runs: Sequence[Run]) -> str:
+    days = sorted({run.manifest.started_at[:10] for run in runs})
+    return days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
+
+
+def _shortened(table: Table | None) -> Table | None:
+    if table is None or len(table.rows) <= MOST_ROWS:
+        return table
+    note = f"The first {MOST_ROWS} of {len(table.rows)} rows; report.csv has all. {table.note}"
+    return replace(table, rows=table.rows[:MOST_ROWS], marks=table.marks[:MOST_ROWS], note=note)
+
+
+def _manifest(run: Run) -> str:
+    """The manifest as JSON, long lists of tasks cut short."""
+    data = asdict(run.manifest)
+    for plan in data["suites"]:
+        tasks = list(plan["tasks"])
+        if len(tasks) > MOST_TASKS_LISTED:
+            plan["tasks"] = [*tasks[:MOST_TASKS_LISTED], f"… {len(tasks) - MOST_TASKS_LISTED} more in manifest.json"]
+            plan["tags"] = "in manifest.json"
+    return json.dumps(data, indent=2, ensure_ascii=False)

@@ -1,0 +1,177 @@
+"""`memvla report`: runs in, one report out, on the terminal, as Markdown, as CSV, and as one self-contained page."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reports import tables, terminal
+from reports.summary import Group, Note, ReportError, Run, groups_on, headline, incomplete, load, notes, suites_of
+from reports.tables import Table
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+@dataclass(frozen=True)
+class Report:
+    """A report on one run or on several side by side. headline: the coverage, said first in every form."""
+
+    runs: tuple[Run, ...]
+    headline: Note
+    notes: tuple[Note, ...]
+
+    def terminal(self, console: Console) -> None:
+        """Print the report with Rich: coverage first, then notes, results, tasks, comparison, time, voids."""
+        terminal.show(console, [self.headline, *self.notes], self._tables())
+
+    def markdown(self) -> str:
+        """The report as Markdown."""
+        parts = ["# memvla report", _markdown_note(self.headline)]
+        if self.notes:
+            parts.append("\n".join(f"- {_markdown_note(note)}" for note in self.notes))
+        parts += [_markdown_table(table) for table in [*self._tables(), tables.protocols(self.runs)]]
+        parts.append(_markdown_table(_manifest_table(self.runs)))
+        return "\n\n".join(parts) + "\n"
+
+    def csv(self) -> str:
+        """One row per (policy, suite, task), full precision; the first column says what is missing, in words."""
+        rows = [
+            _csv_row(run, group)
+            for suite in suites_of(self.runs)
+            for run, _ in groups_on(self.runs, suite)
+            for group in run.task_groups[suite]
+        ]
+        out = io.StringIO()
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        writer = csv.DictWriter(out, names, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        return out.getvalue()
+
+    def html(self, base: Path | str = ".", *, embed_bytes: int | None = None) -> str:
+        """The page: one file, no script, nothing from elsewhere. base: the folder it will lie in (for linked videos).
+
+        embed_bytes: video bytes put into the page at most; what is beyond is linked.
+        """
+        from reports import page
+
+        return page.render(self.runs, self.headline, self.notes, Path(base).resolve(), embed_bytes)
+
+    def write(self, folder: Path | str) -> list[Path]:
+        """Write report.md, report.csv and report.html. Raises ReportError where the folder does not take them."""
+        folder = Path(folder)
+        texts = {"report.md": self.markdown(), "report.csv": self.csv(), "report.html": self.html(folder)}
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for name, text in texts.items():
+                part = folder / f".{name}.part"
+                part.write_text(text, encoding="utf-8")
+                os.replace(part, folder / name)
+        except OSError as error:
+            raise ReportError(
+                f"cannot write the report into {folder}: {error.strerror or error}; check that it is a folder that can "
+                f"be written and that the disk has room, or choose another"
+            ) from error
+        return [folder / name for name in texts]
+
+    def _tables(self) -> list[Table]:
+        found: list[Table | None] = [tables.overall(self.runs)]
+        found += [tables.per_task(self.runs, suite) for suite in suites_of(self.runs)]
+        found += [tables.paired(self.runs), tables.seconds(self.runs), tables.voids(self.runs)]
+        return [table for table in found if table is not None]
+
+
+def build(paths: Iterable[Path | str]) -> Report:
+    """The report on the runs at or below these paths.
+
+    Raises ReportError, ManifestError or RecordError, each naming the file, what was found and the cure.
+    """
+    runs = load(paths)
+    return Report(runs, headline(runs), notes(runs))
+
+
+# ---------------------------------------------------------------------- Markdown
+
+
+def _markdown_note(note: Note) -> str:
+    text = _markdown_text(note.text)
+    return text if note.kind in ("complete", "remark") else f"**{text}**"
+
+
+def _markdown_text(text: str) -> str:
+    """Text that Markdown must not take for anything else."""
+    for sign in ("\\", "`", "*", "_", "[", "]", "|", "#", "~", "$"):
+        text = text.replace(sign, f"\\{sign}")
+    return " ".join(text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").split())
+
+
+def _markdown_table(table: Table) -> str:
+    titles = [column.title for column in table.columns]
+    rules = ["---:" if column.number else "---" for column in table.columns]
+    rows: list[Sequence[str]] = list(table.rows)
+    if any(table.marks):
+        titles, rules = [*titles, " "], [*rules, "---"]
+        rows = [[*row, tables.MARKS[table.mark(i)]] for i, row in enumerate(rows)]
+    lines = [f"| {' | '.join(map(_markdown_text, titles))} |", f"| {' | '.join(rules)} |"]
+    lines += [f"| {' | '.join(map(_markdown_text, row))} |" for row in rows]
+    note = f"\n\n{_markdown_text(table.note)}" if table.note else ""
+    return f"## {_markdown_text(table.title)}\n\n" + "\n".join(lines) + note
+
+
+def _manifest_table(runs: Sequence[Run]) -> Table:
+    """What a reader needs to repeat each run; manifest.json in its folder has everything."""
+    rows = []
+    for run in runs:
+        made = run.manifest
+        packages = ", ".join(f"{name} {version}" for name, version in made.packages.items())
+        revision = f"{made.git.get('revision', tables.NOTHING)}{' (dirty)' if made.git.get('dirty') else ''}"
+        rows.append((run.label, made.run, str(made.seed), made.started_at, revision, packages))
+    titles = ("Policy", "Run", "Seed", "Started", "Revision", "Packages")
+    return Table("Runs", tuple(map(tables.Column, titles)), tuple(rows))
+
+
+# ---------------------------------------------------------------------- CSV
+
+
+def _csv_row(run: Run, group: Group) -> dict[str, Any]:
+    rate, plan = group.rate, group.suite
+    interval = asdict(rate.interval) if rate.interval else {"low": None, "high": None}
+    done = [r.steps for r in group.scored if r.outcome == "success"]
+    n = len(group.scored)
+    row: dict[str, Any] = {
+        "incomplete": incomplete(group),
+        "policy": run.label,
+        "privileged": run.privileged,
+        "suite": plan.name,
+        "task": group.task,
+        "planned": group.planned,
+        "scored": n,
+        "coverage": group.coverage,
+        "successes": rate.successes,
+        "success_rate": rate.value,
+        "wilson_low": interval["low"],
+        "wilson_high": interval["high"],
+        "success_once": sum(bool(r.success_once) for r in group.scored),
+        "success_at_end": sum(bool(r.success_at_end) for r in group.scored),
+        "mean_steps": group.steps.value,
+        "mean_steps_of_successes": sum(done) / len(done) if done else None,
+        "mean_calls": sum(r.calls for r in group.scored) / n if n else None,
+        "mean_score": group.score.value,
+        "right_choices": group.choices("right_choices"),
+        "wrong_choices": group.choices("wrong_choices"),
+        "void_scenes": group.void_scenes,
+        "void_attempts": len(group.void_attempts),
+        "suite_version": plan.version,
+        "fingerprint": plan.fingerprint,
+        "run": run.manifest.run,
+        "seed": run.manifest.seed,
+        "tags": json.dumps(plan.tags.get(group.task or "", {}), sort_keys=True),
+    }
+    return row | {f"seconds_{phase}": value for phase, value in group.seconds.items()}
