@@ -1,0 +1,307 @@
+"""The shape of a model as data: what a preset, a checkpoint's config and a command line's overrides are made of."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, TypeVar
+
+from policies.base import PolicyError
+
+LLAMA_PROMPT = "In: What action should the robot take to {instruction}?\nOut:"
+"""The "pure" prompt of OpenVLA; the instruction is in lower case."""
+
+
+@dataclass(frozen=True)
+class TowerConfig:
+    """One vision transformer."""
+
+    width: int
+    depth: int
+    heads: int
+    mlp: int
+
+
+@dataclass(frozen=True)
+class VisionConfig:
+    """What turns pictures into tokens.
+
+    kind: `towers` (DINOv2 and SigLIP side by side, as released) or `conv` (a small convolutional stem that hears the
+    instruction, for learning from scratch on a laptop). image: side of the square input in pixels; patch: pixels a
+    token spans; registers: register tokens of DINOv2; width: channels of the stem. resize: `naive` (to the input size,
+    whatever the aspect), or `none` (another size is an error). centre_crop: keep the middle 90 % of the area, as the
+    MemoryVLA server does after a square crop (models trained with random crops of that size). swap_red_blue: hand the
+    model BGR (the official LIBERO client does).
+    """
+
+    kind: str
+    image: int
+    patch: int
+    dino: TowerConfig = TowerConfig(1024, 24, 16, 4096)
+    siglip: TowerConfig = TowerConfig(1152, 27, 16, 4304)
+    registers: int = 4
+    width: int = 0
+    resize: str = "naive"
+    centre_crop: bool = False
+    swap_red_blue: bool = False
+
+    def __post_init__(self) -> None:
+        one_of("vision.kind", self.kind, ("towers", "conv"))
+        one_of("vision.resize", self.resize, ("naive", "none"))
+        if self.image % self.patch:
+            raise PolicyError(f"vision.image {self.image} is not a multiple of vision.patch {self.patch}")
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of one view."""
+        return (self.image // self.patch) ** 2
+
+    @property
+    def channels(self) -> int:
+        """Channels of a token."""
+        return self.dino.width + self.siglip.width if self.kind == "towers" else self.width
+
+
+@dataclass(frozen=True)
+class LanguageConfig:
+    """The LLaMA that reads [BOS, picture tokens, text]. tail: ids put after the prompt; the last is end-of-sequence,
+    whose hidden state is the cognition token (LLaMA-2: the bare space piece, then `</s>`)."""
+
+    vocabulary: int
+    width: int
+    layers: int
+    heads: int
+    mlp: int
+    prompt: str = LLAMA_PROMPT
+    bos: int = 1
+    pad: int = 32000
+    tail: tuple[int, ...] = (29871, 2)
+    longest: int = 2048
+    norm_eps: float = 1e-5
+
+
+@dataclass(frozen=True)
+class ExpertConfig:
+    """The diffusion action expert. chunk: actions an answer; execute: how many of them are carried out per call."""
+
+    depth: int
+    hidden: int
+    heads: int
+    chunk: int = 16
+    execute: int = 8
+    steps: int = 10
+    guidance: float = 1.5
+
+
+@dataclass(frozen=True)
+class MemoryOptions:
+    """Memory of both streams; see `policies.memoryvla.memory.MemoryConfig`. streams: `both`, `perceptual` or
+    `cognitive`; time: an entry's timestep counts policy calls, or environment steps."""
+
+    streams: str = "both"
+    time: str = "call"
+    length: int = 16
+    layers: int = 2
+    heads: int = 1
+    fusion: str = "gate"
+    consolidation: str = "merge"
+    write: str = "raw"
+    time_encoding: bool = True
+    time_width: int = 0
+    merged_time: str = "earlier"
+    when_empty: str = "current"
+    similarity: str = "float32"
+
+    def __post_init__(self) -> None:
+        one_of("memory.streams", self.streams, ("both", "perceptual", "cognitive"))
+        one_of("memory.time", self.time, ("call", "step"))
+
+
+@dataclass(frozen=True)
+class ImaginationOptions:
+    """The world model and how its imagination is used; see `policies.memoryvla.imagination`.
+
+    size: side of the world model's pictures in pixels; channels: widths of the UNet's levels; heads: of its attention
+    by level; cross: width of its text conditioning; horizon: imagined frames K; steps: denoising steps that are run of
+    `schedule` (1: the first, noisiest); queries: imagined tokens a frame; layers, former_heads: of the imagination
+    former; integration: `gate` (memory-guided cross-attention) or `add`.
+    """
+
+    size: int = 256
+    channels: tuple[int, ...] = (320, 640, 1280, 1280)
+    heads: tuple[int, ...] = (5, 10, 20, 20)
+    layers_per_block: int = 2
+    cross: int = 1024
+    latent: tuple[int, ...] = (128, 256, 512, 512)
+    norm_groups: int = 32
+    text_width: int = 512
+    text_layers: int = 12
+    text_heads: int = 8
+    text_tokens: int = 20
+    horizon: int = 16
+    steps: int = 1
+    schedule: int = 20
+    queries: int = 16
+    layers: int = 2
+    former_heads: int = 8
+    integration: str = "gate"
+
+    def __post_init__(self) -> None:
+        one_of("imagination.integration", self.integration, ("gate", "add"))
+        if not 1 <= self.steps <= self.schedule:
+            raise PolicyError(f"imagination.steps must be 1 to {self.schedule}, was {self.steps}")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A whole policy network.
+
+    family: `cogact`, `memoryvla` or `memoryvla_pp`; views: pictures a call (all through the same towers); perception:
+    width of the perceptual tokens; state: numbers of proprioception it is given (0: none; as released).
+    """
+
+    family: str
+    vision: VisionConfig
+    language: LanguageConfig
+    expert: ExpertConfig
+    perception: int = 256
+    memory: MemoryOptions = field(default_factory=MemoryOptions)
+    imagination: ImaginationOptions | None = None
+    views: int = 1
+    state: int = 0
+    action: int = 7
+
+    def __post_init__(self) -> None:
+        one_of("family", self.family, ("cogact", "memoryvla", "memoryvla_pp"))
+        if (self.family == "memoryvla_pp") != (self.imagination is not None):
+            raise PolicyError(f"imagination belongs to memoryvla_pp and to nothing else; the family is {self.family}")
+
+    @property
+    def picture_tokens(self) -> int:
+        """Tokens of all views."""
+        return self.views * self.vision.tokens
+
+
+def one_of(what: str, value: str, known: tuple[str, ...]) -> None:
+    """Raise PolicyError unless `value` is one of `known`."""
+    if value not in known:
+        raise PolicyError(f"{what} must be one of {', '.join(known)}, was {value!r}")
+
+
+def preset(name: str, family: str) -> ModelConfig:
+    """`7b`: the released sizes. `lab`: about a million parameters for 64x64 pictures, the same code."""
+    one_of("preset", name, ("7b", "lab"))
+    one_of("family", family, ("cogact", "memoryvla", "memoryvla_pp"))
+    imagines = family == "memoryvla_pp"
+    if name == "7b":
+        return ModelConfig(
+            family=family,
+            vision=VisionConfig("towers", image=224, patch=14),
+            language=LanguageConfig(vocabulary=32064, width=4096, layers=32, heads=32, mlp=11008),
+            expert=ExpertConfig(depth=24, hidden=1024, heads=16),
+            imagination=ImaginationOptions() if imagines else None,
+        )
+    return ModelConfig(
+        family=family,
+        vision=VisionConfig("conv", image=64, patch=16, width=96, resize="none"),
+        language=LanguageConfig(
+            vocabulary=512,
+            width=96,
+            layers=2,
+            heads=4,
+            mlp=256,
+            prompt="{instruction}",
+            bos=1,
+            pad=0,
+            tail=(2,),
+            longest=64,
+        ),
+        expert=ExpertConfig(depth=3, hidden=96, heads=4, chunk=8, execute=4),
+        perception=96,
+        imagination=LAB_IMAGINATION if imagines else None,
+    )
+
+
+LAB_IMAGINATION = ImaginationOptions(
+    size=64,
+    channels=(16, 32, 48, 48),
+    heads=(1, 2, 3, 3),
+    layers_per_block=1,
+    cross=64,
+    latent=(8, 8, 16, 16),
+    norm_groups=8,
+    text_width=32,
+    text_layers=1,
+    text_heads=2,
+    horizon=8,
+    queries=4,
+    former_heads=4,
+)
+"""World model of the `lab` preset."""
+
+
+# ---------------------------------------------------------------------- to and from plain data
+
+Kind = TypeVar("Kind")
+
+
+def to_data(config: Any) -> dict[str, Any]:
+    """A config as plain data for JSON."""
+    return dataclasses.asdict(config)
+
+
+def from_data(kind: type[Kind], data: Mapping[str, Any], where: str = "config") -> Kind:
+    """The inverse. Raises PolicyError for a key that does not exist (with the nearest one) or is missing."""
+    hints = typing.get_type_hints(kind)
+    known = [f.name for f in fields(kind)]  # type: ignore[arg-type]
+    for name in data:
+        if name not in known:
+            raise PolicyError(unknown(f"{where} key", name, known))
+    try:
+        return kind(**{name: _value(hints[name], value, f"{where}.{name}") for name, value in data.items()})
+    except (TypeError, ValueError) as error:
+        raise PolicyError(f"{where}: {error}") from error
+
+
+def changed(config: Kind, changes: Mapping[str, Any], where: str = "config") -> Kind:
+    """`config` with some keys set; None means: leave as it is. Nested mappings change nested configs."""
+    data = to_data(config)
+    for name, value in changes.items():
+        if name not in data:
+            raise PolicyError(unknown(f"{where} key", name, list(data)))
+        if isinstance(value, Mapping):
+            inner = getattr(config, name)
+            if not is_dataclass(inner):
+                if any(v is not None for v in value.values()):
+                    raise PolicyError(f"{where}.{name} does not belong to this model")
+                continue
+            data[name] = to_data(changed(inner, value, f"{where}.{name}"))
+        elif value is not None:
+            data[name] = value
+    return from_data(type(config), data, where)
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    options = [h for h in typing.get_args(hint) if h is not type(None)] if type(None) in typing.get_args(hint) else []
+    if options:
+        return None if value is None else _value(options[0], value, where)
+    if is_dataclass(hint):
+        if not isinstance(value, Mapping):
+            raise PolicyError(f"{where} must be a mapping, was {value!r}")
+        return from_data(typing.cast(type, hint), value, where)
+    if typing.get_origin(hint) is tuple:
+        return tuple(value)
+    expected = (int, float) if hint is float else hint
+    if not isinstance(value, expected) or (hint is not bool and isinstance(value, bool)):
+        raise PolicyError(f"{where} must be of type {hint.__name__}, was {value!r}")
+    return float(value) if hint is float else value
+
+
+def unknown(what: str, name: str, known: list[str]) -> str:
+    """The error for a name that does not exist, with the nearest one."""
+    near = difflib.get_close_matches(str(name), known, n=2, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(known)}"
+    return f"unknown {what} {name!r}; {hint}"

@@ -1,0 +1,58 @@
+"""From an observation's pictures to the model's input, as the released models were trained and served."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image as Pillow
+
+from envs.spec import Image, Observation
+from policies.base import PolicyError
+from policies.vla.config import VisionConfig
+
+CROP_AREA = 0.9
+"""Share of the picture that random crops kept in training, and the centre crop keeps at test."""
+
+
+def pictures(observation: Observation, cameras: tuple[str, ...], config: VisionConfig) -> npt.NDArray[np.uint8]:
+    """The pictures of these cameras at the model's input size, uint8 [V, image, image, 3].
+
+    Raises PolicyError for a camera that is missing, and for a picture of the wrong type or size.
+    """
+    found = []
+    for name in cameras:
+        if name not in observation.images:
+            raise PolicyError(
+                f"camera {name!r} is missing; the observation has {', '.join(observation.images) or 'none'}"
+            )
+        found.append(prepare(observation.images[name], name, config))
+    return np.stack(found)
+
+
+def prepare(picture: Image, name: str, config: VisionConfig) -> Image:
+    """One picture at the model's input size."""
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or 0 in picture.shape:
+        raise PolicyError(f"camera {name!r}: expected uint8 [H, W, 3], got {picture.dtype} {list(picture.shape)}")
+    side = config.image
+    if config.swap_red_blue:
+        picture = picture[..., ::-1]
+    if config.resize == "none" and picture.shape[:2] != (side, side):
+        raise PolicyError(f"camera {name!r}: this model takes {side}x{side} pictures, got {list(picture.shape[:2])}")
+    if config.centre_crop:
+        picture = _square_crops(picture, side)
+    if picture.shape[:2] == (side, side):
+        return np.ascontiguousarray(picture)
+    return np.asarray(Pillow.fromarray(np.ascontiguousarray(picture)).resize((side, side), Pillow.Resampling.BICUBIC))
+
+
+def _square_crops(picture: Image, side: int) -> Image:
+    """The MemoryVLA server's crops: the centre square to the input size, its middle 90 % of area back to that size."""
+    height, width = picture.shape[:2]
+    short = min(height, width)
+    top, left = (height - short) // 2, (width - short) // 2
+    square = Pillow.fromarray(np.ascontiguousarray(picture[top : top + short, left : left + short]))
+    square = square.resize((side, side), Pillow.Resampling.LANCZOS)
+    inner = int(side * CROP_AREA**0.5)
+    edge = (side - inner) // 2
+    cropped = square.crop((edge, edge, edge + inner, edge + inner))
+    return np.asarray(cropped.resize((side, side), Pillow.Resampling.LANCZOS))
