@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from envs.lab.hand import REACH_HIGH, REACH_LOW
 from envs.lab.parts import BLOCK_HALF, COLOUR_NAMES, COLOURS
 from envs.lab.world import Vector, World
 
@@ -14,6 +15,8 @@ LIFTED = 0.03
 """A block counts as lifted when it is so far above where it would lie, metres."""
 FALLEN = -0.05
 """Below this height a block has left the table."""
+BEYOND = 0.005
+"""A block whose middle is so far outside the hand's reach cannot be fetched back, metres."""
 
 
 def cube_yaw(quaternion: Vector) -> float:
@@ -64,9 +67,13 @@ class Blocks:
         """Whether a finger touches a block."""
         return any(self._world.touching(self.names[index], finger) for finger in ("left", "right"))
 
-    def fallen(self) -> bool:
-        """Whether any block left the table."""
-        return any(self.place(i)[2] < FALLEN for i in range(self.count))
+    def gone(self, index: int) -> bool:
+        """Whether a block fell off the table or lies where the hand cannot reach it."""
+        x, y, z = self.place(index)
+        beside = not (
+            REACH_LOW[0] - BEYOND < x < REACH_HIGH[0] + BEYOND and REACH_LOW[1] - BEYOND < y < REACH_HIGH[1] + BEYOND
+        )
+        return bool(z < FALLEN) or (beside and self.still(index) and not self.held(index))
 
     def poses(self) -> npt.NDArray[np.float64]:
         """x, y, z (metres) and yaw (radians, modulo a quarter turn) of every block, [count, 4]."""

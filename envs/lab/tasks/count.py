@@ -96,9 +96,13 @@ class CountBlocks(Trial):
                 self.to_press = True
                 self.sunk.add(index)
                 self._sink(index)
-            elif place[2] < -0.05:
-                return LOST
+        if self._left() < self.goal - self.put_in:
+            return LOST
         return self._judge_presses()
+
+    def _left(self) -> int:
+        """Blocks that can still be fetched."""
+        return sum(index not in self.sunk and not self.blocks.gone(index) for index in range(TOTAL))
 
     def _judge_presses(self) -> Advance:
         for pressed in self.buttons.newly_pressed():

@@ -55,7 +55,7 @@ class PickPlaceByColour(Trial):
         for i in range(COUNT):
             if self._left_in_tray(i):
                 return self._decide(i)
-        return LOST if self.blocks.fallen() else GOING
+        return LOST if self.blocks.gone(self.goal) else GOING
 
     def _decide(self, index: int) -> Advance:
         if index == self.goal:

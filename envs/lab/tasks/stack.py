@@ -41,7 +41,7 @@ class Stack(Trial):
         start_hand(world, rng, opening=0.04)
 
     def judge(self) -> Advance:
-        if self.blocks.fallen():
+        if self.blocks.gone(self.upper) or self.blocks.gone(self.lower):
             return LOST
         places = [self.blocks.place(i) for i in range(COUNT)]
         upper, lower = places[self.upper], places[self.lower]

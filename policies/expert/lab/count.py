@@ -7,7 +7,19 @@ import re
 import numpy as np
 
 from policies.expert.lab import Seen
-from policies.expert.lab.moves import TRAVEL, Action, HandPose, Vector, carry, colours_in, down_on, grasp, holds
+from policies.expert.lab.moves import (
+    BLOCK_HALF,
+    TRAVEL,
+    Action,
+    HandPose,
+    Vector,
+    carry,
+    colours_in,
+    down_on,
+    grasp,
+    holds,
+    turned_clear,
+)
 from policies.expert.lab.press import PRESSED
 
 NUMBERS = {"one": 1, "two": 2, "three": 3, "four": 4}
@@ -15,6 +27,10 @@ HIGH = TRAVEL + 0.03
 """Height of ways with a block in hand: it must clear the box, metres."""
 LET_GO = 0.10
 """Height of the block's middle over the box's lid when it is let go, metres."""
+BOX_HALF = 0.066
+"""Half the outer edge of the box, metres."""
+REACH = (0.304, 0.244)
+"""Blocks further from the table's middle than this are left alone, metres."""
 DEEP = 0.014
 """Height of a button's top that is pressed down, metres (it stands at 0.022)."""
 
@@ -39,7 +55,9 @@ class CountBlocks:
         held = [block for block in blocks if holds(hand, block)]
         if held:
             return carry(hand, held[0], (*seen["box"], LET_GO), travel=HIGH)
-        return grasp(hand, self._choose(hand, blocks, seen["box"]))
+        box = seen["box"]
+        obstacles = [(box[0], box[1], BOX_HALF), *((b[0], b[1], BLOCK_HALF) for b in blocks)]
+        return grasp(hand, turned_clear(self._choose(hand, blocks, box), obstacles))
 
     def _count(self, in_sight: int) -> None:
         if self._in_sight is not None and in_sight < self._in_sight:
@@ -56,8 +74,9 @@ class CountBlocks:
 
     @staticmethod
     def _choose(hand: HandPose, blocks: Vector, box: Vector) -> Vector:
-        """The nearest block that is not falling into the box already."""
-        outside = [block for block in blocks if np.hypot(*(block[:2] - box)) > 0.07] or list(blocks)
+        """The nearest block in reach that is not falling into the box already."""
+        good = [b for b in blocks if np.all(np.abs(b[:2]) < REACH) and b[2] > 0 and np.hypot(*(b[:2] - box)) > 0.08]
+        outside = good or list(blocks)
         return min(outside, key=lambda block: hand.away(block[:2]))
 
 

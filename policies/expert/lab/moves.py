@@ -85,6 +85,8 @@ def down_on(
 
 BLOCK_HALF = 0.025
 """Half the edge of the lab's blocks, metres."""
+FINGER_ROOM = 0.03
+"""What an open finger takes beside a block, metres."""
 GRIP_DEPTH = 0.012
 """How far below a block's centre the tip is when the fingers close, metres."""
 
@@ -93,6 +95,27 @@ def holds(hand: HandPose, block: Vector) -> bool:
     """Whether the closed fingers have this block ([4]: x, y, z, yaw) between them."""
     near = hand.away(block[:2]) < 0.015 and -0.01 < block[2] - hand.tip[2] < 0.045
     return near and abs(hand.opening - BLOCK_HALF) < 0.003
+
+
+def turned_clear(block: Vector, obstacles: Sequence[tuple[float, float, float]]) -> Vector:
+    """The block ([4]) with its yaw a quarter turn on where a finger would else come down on an obstacle close by.
+
+    obstacles: x, y and half the edge of squares standing near, metres. A cube can be held either way.
+    """
+    x, y, _, yaw = (float(number) for number in block)
+    gaps = [
+        (np.clip(x, ox - half, ox + half) - x, np.clip(y, oy - half, oy + half) - y)
+        for ox, oy, half in obstacles
+        if (ox, oy) != (x, y)
+    ]
+    near = min(gaps, key=lambda gap: float(np.hypot(*gap)), default=(1.0, 1.0))
+    if np.hypot(*near) > BLOCK_HALF + FINGER_ROOM:
+        return block
+    along = abs(near[0] * np.cos(yaw) + near[1] * np.sin(yaw))
+    across = abs(near[1] * np.cos(yaw) - near[0] * np.sin(yaw))
+    if along <= across:
+        return block
+    return np.array([x, y, block[2], yaw - np.pi / 2 if yaw >= 0 else yaw + np.pi / 2])
 
 
 def grasp(hand: HandPose, block: Vector, *, travel: float = TRAVEL) -> Action:

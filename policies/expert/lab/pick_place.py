@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from policies.expert.lab import Seen
-from policies.expert.lab.moves import Action, HandPose, carry, colours_in, grasp, holds, leave
+from policies.expert.lab.moves import BLOCK_HALF, Action, HandPose, carry, colours_in, grasp, holds, leave, turned_clear
 
 LET_GO = 0.036
 """Height of the block's centre at which it is let go in the tray, metres."""
+TRAY_HALF = 0.066
+"""Half the outer edge of the tray, metres."""
 INSIDE = 0.05
 """A block this close to the tray's middle lies in it, metres."""
 
@@ -26,7 +28,9 @@ class PickPlaceByColour:
             return carry(hand, block, (*seen["tray"], LET_GO))
         if np.all(np.abs(block[:2] - seen["tray"]) < INSIDE) and block[2] < LET_GO:
             return leave(hand)
-        return grasp(hand, block)
+        tray = seen["tray"]
+        obstacles = [(tray[0], tray[1], TRAY_HALF), *((b[0], b[1], BLOCK_HALF) for b in seen["blocks"])]
+        return grasp(hand, turned_clear(block, obstacles))
 
 
 SCRIPTS = {"pick_place_by_colour": PickPlaceByColour}

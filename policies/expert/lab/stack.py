@@ -5,7 +5,18 @@ from __future__ import annotations
 import numpy as np
 
 from policies.expert.lab import Seen
-from policies.expert.lab.moves import BLOCK_HALF, TRAVEL, Action, HandPose, carry, colours_in, grasp, holds, leave
+from policies.expert.lab.moves import (
+    BLOCK_HALF,
+    TRAVEL,
+    Action,
+    HandPose,
+    carry,
+    colours_in,
+    grasp,
+    holds,
+    leave,
+    turned_clear,
+)
 
 HIGH = TRAVEL + 0.03
 """Height of the hand's ways with a block that must clear another, metres."""
@@ -26,7 +37,8 @@ class Stack:
             return carry(hand, upper, goal, travel=HIGH)
         if np.hypot(gap[0], gap[1]) < 0.03 and abs(gap[2] - 2 * BLOCK_HALF) < 0.01:
             return leave(hand)
-        return grasp(hand, upper)
+        obstacles = [(b[0], b[1], BLOCK_HALF) for b in seen["blocks"]]
+        return grasp(hand, turned_clear(upper, obstacles))
 
 
 SCRIPTS = {"stack": Stack}
