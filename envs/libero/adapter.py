@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from envs.base import SceneError, VLAEnv
 from envs.libero.painter import Painter
-from envs.libero.privileged import privileged_state
+from envs.libero.privileged import Onlooker
 from envs.libero.simulation import Simulation
 from envs.libero.upstream import TaskFiles, task_files
 from envs.spec import Advance, EnvSpec, Floats, Image
@@ -35,6 +35,7 @@ class LiberoEnv(VLAEnv):
         self._files: TaskFiles | None = None
         self._simulation: Simulation | None = None
         self._painter: Painter | None = None
+        self._onlooker: Onlooker | None = None
 
     def files(self, task: str) -> TaskFiles:
         """The files of a task. Raises SceneError."""
@@ -92,7 +93,9 @@ class LiberoEnv(VLAEnv):
         return np.concatenate(parts).astype(np.float32)
 
     def privileged(self) -> dict[str, npt.NDArray[Any]]:
-        return privileged_state(self.simulation)
+        if self._onlooker is None:
+            self._onlooker = Onlooker(self.simulation)
+        return self._onlooker.look()
 
     def close(self) -> None:
         """Free the simulator. The environment can be reset again afterwards."""
@@ -101,7 +104,7 @@ class LiberoEnv(VLAEnv):
         super().close()
 
     def _free(self) -> None:
-        self._files = None
+        self._files = self._onlooker = None
         if self._painter is not None:
             self._painter.close()
             self._painter = None
