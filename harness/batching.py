@@ -18,7 +18,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import zmq
-import zmq.utils.z85
 from zmq.auth.thread import ThreadAuthenticator
 
 from envs.spec import EpisodeId
@@ -271,7 +270,7 @@ class _OnlyKey:
     """Credentials provider for pyzmq's authenticator: lets in the holder of one key."""
 
     def __init__(self, public: bytes) -> None:
-        self._known = zmq.utils.z85.decode(public)
+        self._known = public
 
     def callback(self, domain: str, key: bytes) -> bool:
         return hmac.compare_digest(key, self._known)

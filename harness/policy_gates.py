@@ -104,7 +104,7 @@ class PolicyGates:
         return "each an error"
 
     def _restarts(self) -> str:
-        policy = self._policy
+        policy = self._used()
         for track in self._need(1):
             policy.start([track.start])
             for request in track.requests[: CALLS // 2]:
@@ -115,7 +115,7 @@ class PolicyGates:
         return "attempt 2 and a repeated attempt 1 equal the first"
 
     def _interleaves(self) -> str:
-        policy, tracks = self._policy, self._need(2)
+        policy, tracks = self._used(), self._need(2)
         policy.start([track.start for track in tracks])
         answers: list[list[Floats]] = [[] for _ in tracks]
         for call in range(CALLS):
@@ -136,7 +136,7 @@ class PolicyGates:
         return "reversed batches equal alone"
 
     def _in_batches(self, tracks: Sequence[Track], *, reverse: bool) -> None:
-        policy = self._policy
+        policy = self._used()
         order = list(reversed(tracks)) if reverse else list(tracks)
         policy.start([track.start for track in order])
         answers: dict[EpisodeId, list[Floats]] = {track.start.episode: [] for track in order}
@@ -149,7 +149,7 @@ class PolicyGates:
             self._same(track, answers[track.start.episode])
 
     def _mates(self) -> str:
-        policy, tracks = self._policy, self._need(2)
+        policy, tracks = self._used(), self._need(2)
         stays, mate = tracks[0], tracks[1]
         policy.start([stays.start, mate.start])
         got = []
@@ -169,7 +169,7 @@ class PolicyGates:
         return "one ended in call 2, one started in call 4"
 
     def _ignores_globals(self) -> str:
-        policy, track = self._policy, self._need(1)[0]
+        policy, track = self._used(), self._need(1)[0]
         policy.start([track.start])
         got = []
         for call, request in enumerate(track.requests):
@@ -181,7 +181,7 @@ class PolicyGates:
 
     def _not_stale(self) -> str:
         """Ask the last call of one track right after the first of another start: the answer may not be the old one."""
-        policy, tracks = self._policy, self._need(2)
+        policy, tracks = self._used(), self._need(2)
         fresh = self._make()
         track = tracks[0]
         late = replace(track.requests[-1], call=1)
@@ -200,7 +200,7 @@ class PolicyGates:
         return "answers come from what is seen now"
 
     def _forgets(self) -> str:
-        policy, tracks = self._policy, self._need(2)
+        policy, tracks = self._used(), self._need(2)
         track = tracks[0]
         text = tracks[1].start.instruction
         last = replace(track.requests[-1], observation=replace(track.requests[-1].observation, instruction=text))
@@ -217,7 +217,7 @@ class PolicyGates:
         return "as after a fresh start"
 
     def _leaks_nothing(self) -> str:
-        policy, track = self._policy, self._need(1)[0]
+        policy, track = self._used(), self._need(1)[0]
         for attempt in range(10, 1010):
             episode = replace(track.start.episode, attempt=attempt)
             policy.start([replace(track.start, episode=episode)])
@@ -230,6 +230,11 @@ class PolicyGates:
     def _scenes(self) -> list[tuple[str, int]]:
         tasks = [task.name for task in self._suite.tasks]
         return [(tasks[index % len(tasks)], index // len(tasks)) for index in range(3)]
+
+    def _used(self) -> Policy:
+        """The policy that has been through the gates before; what a failed gate left alive is ended."""
+        self._policy.end([track.renamed(n).start.episode for track in self._tracks for n in (1, 2, 3)])
+        return self._policy
 
     def _need(self, least: int) -> list[Track]:
         if len(self._tracks) < least:

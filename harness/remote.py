@@ -84,10 +84,13 @@ class RemotePolicy(Policy):
         if self._lost:
             raise PolicyError(self._lost)
         number = next(self._numbers)
-        self._socket.send_multipart(
-            wire.pack({"host": self._link.incarnation, "number": number, **message}), copy=False
-        )
         deadline = time.monotonic() + self._link.timeout_s
+        parts = wire.pack({"host": self._link.incarnation, "number": number, **message})
+        try:
+            # Without a peer a send would wait for ever: nothing reconnects.
+            self._socket.send_multipart(parts, flags=zmq.NOBLOCK, copy=False)
+        except zmq.Again:
+            raise self._gone() from None
         while True:
             left = deadline - time.monotonic()
             ready = dict(self._poller.poll(max(0, round(left * 1000))))
@@ -100,8 +103,11 @@ class RemotePolicy(Policy):
                 return dict(answer)
             if self._monitor in ready:
                 recv_monitor_message(self._monitor)
-                self._lost = "the connection to the policy host was lost, and the memory of this episode with it"
-                raise PolicyError(self._lost)
+                raise self._gone()
             if left <= 0:
                 self._lost = f"the policy host did not answer '{message['op']}' within {self._link.timeout_s:g} s"
                 raise PolicyError(self._lost)
+
+    def _gone(self) -> PolicyError:
+        self._lost = "the connection to the policy host was lost, and the memory of this episode with it"
+        return PolicyError(self._lost)

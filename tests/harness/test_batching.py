@@ -1,0 +1,256 @@
+"""The policy host over real sockets, and the rule by which it waits."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zmq
+from extra_policies import Faulty, Remembering
+
+from envs.spec import EpisodeId, Observation
+from harness import wire
+from harness.batching import PolicyHost, Scheduler
+from harness.plan import context_of
+from harness.remote import Link, RemotePolicy
+from policies.base import ActRequest, EpisodeStart, Policy, PolicyError
+from suites.protocol import load_suite
+
+EPISODES = [EpisodeId("point", "reach", trial) for trial in range(6)]
+
+
+def start(episode: EpisodeId) -> EpisodeStart:
+    return EpisodeStart(episode, 0, "reach goal 1")
+
+
+def request(episode: EpisodeId, call: int) -> ActRequest:
+    picture = np.full((32, 32, 3), 10 * call + episode.trial, np.uint8)
+    state = np.full(3, 0.1 * call + episode.trial, np.float32)
+    return ActRequest(episode, call, Observation({"top": picture}, state, "reach goal 1", 4 * call))
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator:
+    """Serves policies over private sockets, and stops what it served."""
+    hosts: list[PolicyHost] = []
+
+    def begin(policy: Policy, address: str = "", *, encrypt: bool = False, timeout_s: float = 20) -> Link:
+        hosts.append(PolicyHost(policy, max_batch=8))
+        return hosts[-1].serve_in_thread(
+            address or f"ipc://{tmp_path}/{len(hosts)}", timeout_s=timeout_s, encrypt=encrypt
+        )
+
+    begin.hosts = hosts  # type: ignore[attr-defined]
+    yield begin
+    for host in hosts:
+        host.stop()
+
+
+def remembering(**options: float) -> Remembering:
+    return Remembering(context_of(load_suite("point")), **options)  # type: ignore[arg-type]
+
+
+def play(policy: Policy, episode: EpisodeId, calls: int = 12) -> list[np.ndarray]:
+    policy.start([start(episode)])
+    answers = [policy.act([request(episode, call)])[0] for call in range(calls)]
+    policy.end([episode])
+    assert [(reply.episode, reply.step) for reply in answers] == [(episode, 4 * call) for call in range(calls)]
+    return [reply.actions for reply in answers]
+
+
+def test_a_remote_policy_answers_as_the_policy_itself(serve) -> None:
+    link = serve(remembering())
+    remote = RemotePolicy(remembering().spec, link, name="worker-1")
+    for near, far in zip(play(remembering(), EPISODES[0]), play(remote, EPISODES[0]), strict=True):
+        np.testing.assert_array_equal(near, far)
+    assert serve.hosts[0].policy.live() == 0
+    remote.close()
+
+
+def test_many_workers_at_once_get_what_each_gets_alone(serve) -> None:
+    link = serve(remembering(sleep=0.002))
+    alone = {episode: play(remembering(), episode) for episode in EPISODES}
+    found: dict[EpisodeId, list[np.ndarray]] = {}
+
+    def work(episode: EpisodeId) -> None:
+        remote = RemotePolicy(remembering().spec, link, name=f"worker-{episode.trial}")
+        found[episode] = play(remote, episode)
+        remote.close()
+
+    threads = [threading.Thread(target=work, args=(episode,)) for episode in EPISODES]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    for episode in EPISODES:
+        np.testing.assert_array_equal(np.stack(found[episode]), np.stack(alone[episode]))
+    assert max(serve.hosts[0].batches) > 1, "nothing was ever batched: this test would show nothing"
+    assert serve.hosts[0].policy.live() == 0
+
+
+def test_an_error_of_the_policy_reaches_the_worker_and_the_host_lives_on(serve) -> None:
+    link = serve(Faulty(context_of(load_suite("point")), how="raise", trial=1))
+    remote = RemotePolicy(remembering().spec, link, name="worker-1")
+    with pytest.raises(PolicyError, match="wrong size"):
+        play(remote, EPISODES[1])
+    remote.end([EPISODES[1]])
+    play(remote, EPISODES[2])
+    assert serve.hosts[0].policy.live() == 0
+    remote.close()
+
+
+def test_an_episode_the_host_does_not_know_is_an_error(serve) -> None:
+    remote = RemotePolicy(remembering().spec, serve(remembering()), name="worker-1")
+    with pytest.raises(PolicyError, match="never started, or its state was lost"):
+        remote.act([request(EPISODES[0], 3)])
+    remote.close()
+
+
+def test_a_lost_host_is_final_and_another_at_the_same_address_is_not_taken_for_it(serve, tmp_path: Path) -> None:
+    address = f"ipc://{tmp_path}/same"
+    link = serve(remembering(), address)
+    remote = RemotePolicy(remembering().spec, link, name="worker-1")
+    remote.start([start(EPISODES[0])])
+    remote.act([request(EPISODES[0], 0)])
+    serve.hosts[0].stop()
+    socket = tmp_path / "same"
+    for _ in range(500):  # the old socket's file goes away in the background
+        if not socket.exists():
+            break
+        time.sleep(0.01)
+    serve(remembering(), address)
+    with pytest.raises(PolicyError, match="connection to the policy host was lost"):
+        remote.act([request(EPISODES[0], 1)])
+    with pytest.raises(PolicyError, match="connection to the policy host was lost"):
+        remote.start([start(EPISODES[1])])
+    remote.close()
+    late = RemotePolicy(remembering().spec, link, name="worker-1")
+    with pytest.raises(PolicyError, match="restarted"):
+        late.act([request(EPISODES[0], 1)])
+    late.close()
+
+
+def test_a_host_that_does_not_answer_in_time_is_given_up(serve) -> None:
+    link = serve(remembering(sleep=2), timeout_s=0.2)
+    remote = RemotePolicy(remembering().spec, link, name="worker-1")
+    remote.start([start(EPISODES[0])])
+    with pytest.raises(PolicyError, match=r"did not answer 'act' within 0\.2 s"):
+        remote.act([request(EPISODES[0], 0)])
+    remote.close()
+
+
+def test_the_episodes_of_a_dead_worker_are_freed(serve) -> None:
+    link = serve(remembering())
+    host = serve.hosts[0]
+    dead = RemotePolicy(remembering().spec, link, name="worker-1")
+    other = RemotePolicy(remembering().spec, link, name="worker-11")
+    dead.start([start(EPISODES[0]), start(EPISODES[1])])
+    other.start([start(EPISODES[2])])
+    host.forget("worker-1")
+    deadline = time.monotonic() + 10
+    while host.policy.live() > 1 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert host.policy.live() == 1
+    other.act([request(EPISODES[2], 0)])
+    dead.close()
+    other.close()
+
+
+def test_across_nodes_only_the_holder_of_the_keys_gets_in(serve) -> None:
+    link = serve(remembering(), "tcp://127.0.0.1:*", encrypt=True)
+    remote = RemotePolicy(remembering().spec, link, name="worker-1")
+    play(remote, EPISODES[0], calls=2)
+    remote.close()
+    public, secret = (key.decode() for key in zmq.curve_keypair())
+    no_keys = Link(link.address, link.incarnation, 1.0)
+    wrong_keys = Link(link.address, link.incarnation, 1.0, link.server_public, public, secret)
+    for stranger in (no_keys, wrong_keys):
+        foreign = RemotePolicy(remembering().spec, stranger, name="worker-2")
+        with pytest.raises(PolicyError):
+            foreign.start([start(EPISODES[1])])
+        foreign.close()
+    assert serve.hosts[0].policy.live() == 0
+
+
+@pytest.mark.parametrize("junk", [[b""], [b"\xc1"], [wire.pack({"op": "act"})[0]], [b"\x00" * 50, b"x"]])
+def test_a_malformed_message_is_answered_with_an_error_and_harms_nobody(serve, junk: list[bytes]) -> None:
+    link = serve(remembering())
+    socket = zmq.Context.instance().socket(zmq.DEALER)
+    socket.setsockopt(zmq.LINGER, 0)
+    socket.connect(link.address)
+    socket.send_multipart(junk)
+    assert socket.poll(5000)
+    assert "error" in wire.unpack(socket.recv_multipart())
+    socket.close()
+    remote = RemotePolicy(remembering().spec, link, name="worker-1")
+    play(remote, EPISODES[0], calls=2)
+    remote.close()
+
+
+# ---------------------------------------------------------------------- when a batch is run
+
+
+def lock_step(sessions: dict[EpisodeId, float], call_s: float, rounds: int = 60) -> list[int]:
+    """Batch sizes when every session asks again `sessions[episode]` seconds after its reply; simulated time."""
+    scheduler = Scheduler(max_batch=16)
+    now, sizes = 0.0, []
+    due = dict.fromkeys(sessions, 0.0)
+    waiting: list[EpisodeId] = []
+    for episode in sessions:
+        scheduler.started(episode)
+    for _ in range(rounds):
+        while True:
+            for episode in [e for e, at in due.items() if at <= now]:
+                scheduler.arrived(episode, due.pop(episode))
+                waiting.append(episode)
+            hold = scheduler.hold(now) if waiting else 1.0
+            if hold <= 0:
+                break
+            now = min([now + hold, *due.values()]) if due else now + hold
+        sizes.append(len(waiting))
+        now += call_s
+        scheduler.served(waiting, now, call_s)
+        due.update({episode: now + sessions[episode] for episode in waiting})
+        waiting = []
+    return sizes
+
+
+def test_lock_step_sessions_fill_every_batch() -> None:
+    sizes = lock_step(dict.fromkeys(EPISODES, 0.015), call_s=0.020)
+    assert set(sizes[5:]) == {len(EPISODES)}
+
+
+def test_one_slow_session_does_not_hold_the_others() -> None:
+    sessions = dict.fromkeys(EPISODES, 0.015) | {EPISODES[0]: 0.5}
+    sizes = lock_step(sessions, call_s=0.020)
+    quick = sum(size >= len(EPISODES) - 1 for size in sizes[5:])
+    assert quick / len(sizes[5:]) > 0.9
+
+
+def test_a_policy_that_costs_nothing_is_never_waited_for() -> None:
+    scheduler = Scheduler(max_batch=16)
+    for episode in EPISODES:
+        scheduler.started(episode)
+    for _ in range(5):
+        scheduler.arrived(EPISODES[0], 1.0)
+        assert scheduler.hold(1.0) == 0.0
+        scheduler.served([EPISODES[0]], 1.0, 0.0)
+
+
+def test_a_session_that_ends_is_not_waited_for() -> None:
+    scheduler = Scheduler(max_batch=16, call_s=1.0)
+    for episode in EPISODES[:2]:
+        scheduler.started(episode)
+        scheduler.arrived(episode, 0.0)
+    scheduler.served(EPISODES[:2], 0.0, 1.0)
+    for episode in EPISODES[:2]:
+        scheduler.arrived(episode, 0.5)
+    scheduler.served(EPISODES[:2], 1.5, 1.0)
+    scheduler.arrived(EPISODES[0], 1.6)
+    assert scheduler.hold(1.6) > 0
+    scheduler.ended(EPISODES[1])
+    assert scheduler.hold(1.6) == 0.0
