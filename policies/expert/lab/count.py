@@ -27,6 +27,8 @@ HIGH = TRAVEL + 0.03
 """Height of ways with a block in hand: it must clear the box, metres."""
 LET_GO = 0.10
 """Height of the block's middle over the box's lid when it is let go, metres."""
+INSIDE = 0.06
+"""Half the inner edge of the box, metres."""
 BOX_HALF = 0.066
 """Half the outer edge of the box, metres."""
 REACH = (0.304, 0.244)
@@ -36,34 +38,34 @@ DEEP = 0.014
 
 
 class CountBlocks:
-    """Remembers how many blocks vanished into the box, and whether the last of them was answered by a press."""
+    """Remembers how many blocks sank into the box, and whether the last of them was answered by a press."""
 
     def __init__(self, instruction: str) -> None:
         words = re.findall(r"[a-z]+", instruction.lower())
         self._goal = next(NUMBERS[word] for word in words if word in NUMBERS and NUMBERS[word] > 1)
         self._next, self._last = colours_in(instruction)[:2]
-        self._in_sight: int | None = None
+        self._over_box = False
         self._put = 0
         self._to_press = False
 
     def act(self, seen: Seen) -> Action:
-        hand = HandPose.of(seen)
-        blocks = seen["blocks"][np.isfinite(seen["blocks"][:, 0])]
-        self._count(len(blocks))
+        hand, blocks, box = HandPose.of(seen), seen["blocks"], seen["box"]
+        held = [block for block in blocks if holds(hand, block)]
+        self._count(blocks, box, bool(held))
         if self._to_press:
             return self._press(hand, seen)
-        held = [block for block in blocks if holds(hand, block)]
         if held:
-            return carry(hand, held[0], (*seen["box"], LET_GO), travel=HIGH)
-        box = seen["box"]
+            return carry(hand, held[0], (*box, LET_GO), travel=HIGH)
         obstacles = [(box[0], box[1], BOX_HALF), *((b[0], b[1], BLOCK_HALF) for b in blocks)]
         return grasp(hand, turned_clear(self._choose(hand, blocks, box), obstacles))
 
-    def _count(self, in_sight: int) -> None:
-        if self._in_sight is not None and in_sight < self._in_sight:
-            self._put += self._in_sight - in_sight
+    def _count(self, blocks: Vector, box: Vector, held: bool) -> None:
+        """A block that was over the box, is not there any more and is not in the hand has sunk into it."""
+        over = bool(np.any(np.all(np.abs(blocks[:, :2] - box) < INSIDE, axis=1)))
+        if self._over_box and not over and not held:
+            self._put += 1
             self._to_press = True
-        self._in_sight = in_sight
+        self._over_box = over
 
     def _press(self, hand: HandPose, seen: Seen) -> Action:
         colour = self._last if self._put == self._goal else self._next
