@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +14,20 @@ from markupsafe import Markup
 
 from reports import plots, tables, videos
 from reports.summary import Group, Note, Run, groups_on, suites_of
-from reports.tables import Table
+from reports.tables import shortened
 
 PAGES = Path(__file__).parent / "pages"
-MOST_ROWS = 2000
-"""Rows of one table on the page; report.csv has all."""
-
 MOST_TASKS_LISTED = 60
+WHOLE = 24
+"""Characters of a name that is never broken into lines."""
+_PARTS = re.compile(r"[^_/]*[_/]|[^_/]+")
 
 
 def render(
     runs: Sequence[Run], headline: Note, notes: Sequence[Note], base: Path, embed_bytes: int | None = None
 ) -> str:
     """The whole page as text. base: the folder it will lie in."""
-    suites = suites_of(runs)
+    suites, voids = suites_of(runs), tables.voids(runs)
     limit = videos.EMBED_BYTES if embed_bytes is None else embed_bytes
     context: dict[str, Any] = {
         "title": _title(runs),
@@ -37,13 +38,13 @@ def render(
         "overall": tables.overall(runs),
         "intervals": _svg(plots.interval_plot(runs)),
         "suites": [
-            (suite, _svg(plots.task_bars(runs, suite)), _shortened(tables.per_task(runs, suite))) for suite in suites
+            (suite, _svg(plots.task_bars(runs, suite)), shortened(tables.per_task(runs, suite))) for suite in suites
         ],
         "most_tasks": plots.MOST_TASKS,
         "curves": _svg(plots.success_curves(runs)),
         "undrawn": plots.undrawn_curves(runs),
         "paired": tables.paired(runs),
-        "voids": _shortened(tables.voids(runs)),
+        "voids": voids and shortened(voids),
         "videos": videos.gather(runs, base, embed_bytes=limit),
         "time": _svg(plots.time_bars(runs)),
         "seconds": tables.seconds(runs),
@@ -62,9 +63,10 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.globals["style"] = Markup((PAGES / "style.css").read_text(encoding="utf-8"))
-    environment.globals["MARKS"] = tables.MARKS
+    environment.globals["WHOLE"] = WHOLE
     environment.filters["coverage"] = tables.coverage
     environment.filters["share"] = _share
+    environment.filters["breakable"] = _breakable
     return environment
 
 
@@ -78,6 +80,17 @@ def _share(part: int, group: Group) -> str:
     return f"{100 * part / group.planned:.3f}%"
 
 
+def _breakable(text: str) -> Markup:
+    """Text whose long words may be broken after `_` and `/`, as task names must; short ones stay whole."""
+
+    def broken(word: str) -> Markup:
+        if len(word) <= WHOLE:
+            return Markup("{}").format(word)
+        return Markup("<wbr>").join(_PARTS.findall(word))
+
+    return Markup(" ").join(broken(word) for word in text.split(" "))
+
+
 def _title(runs: Sequence[Run]) -> str:
     def some(names: Sequence[str], what: str) -> str:
         return ", ".join(names) if len(names) <= 4 else f"{len(names)} {what}"
@@ -88,13 +101,6 @@ def _title(runs: Sequence[Run]) -> str:
 def _started(runs: Sequence[Run]) -> str:
     days = sorted({run.manifest.started_at[:10] for run in runs})
     return days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
-
-
-def _shortened(table: Table | None) -> Table | None:
-    if table is None or len(table.rows) <= MOST_ROWS:
-        return table
-    note = f"The first {MOST_ROWS} of {len(table.rows)} rows; report.csv has all. {table.note}"
-    return replace(table, rows=table.rows[:MOST_ROWS], marks=table.marks[:MOST_ROWS], note=note)
 
 
 def _manifest(run: Run) -> str:

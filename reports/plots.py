@@ -11,7 +11,7 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib as mpl
 import numpy as np
@@ -62,17 +62,19 @@ STYLE: dict[Any, Any] = {
 
 def interval_plot(runs: Sequence[Run]) -> str:
     """Success rate with Wilson's interval, one row for each suite and policy."""
-    rows = [(_series(runs, run), group) for suite in suites_of(runs) for run, group in groups_on(runs, suite)]
-    with _figure(0.9 + 0.34 * len(rows), "Success rates with 95 % intervals", "intervals") as (figure, out):
+    rows: list[tuple[str, Run | None, Group | None]] = []
+    for suite in suites_of(runs):
+        rows += [(suite, None, None)] if len(suites_of(runs)) > 1 else []
+        rows += [(group.label, run, group) for run, group in groups_on(runs, suite)]
+    with _figure(0.6 + 0.3 * len(rows), "Success rates with 95 % intervals", "intervals") as (figure, out):
         ax = figure.add_subplot()
-        for y, (series, group) in enumerate(rows):
-            _interval(ax, y, group.rate, series)
-        for y in range(1, len(rows)):
-            if rows[y][1].suite.name != rows[y - 1][1].suite.name:
-                ax.axhline(y - 0.5, color=LINE, linewidth=1.2)
-        several = len(suites_of(runs)) > 1
-        names = [f"{group.suite.name}   {group.label}" if several else group.label for _, group in rows]
-        _rows(ax, [wrapped(name, 60, 3) for name in names], [percent(group.rate.value) for _, group in rows])
+        for y, (name, run, group) in enumerate(rows):
+            if run is None or group is None:
+                _heading(ax, y, name)
+            else:
+                _interval(ax, y, group.rate, _series(runs, run))
+        names = [wrapped(name, 50, 3) if group else "" for name, _, group in rows]
+        _rows(ax, names, [percent(group.rate.value) if group else "" for *_, group in rows])
         _percent_axis(ax)
     return out[0]
 
@@ -84,13 +86,14 @@ def task_bars(runs: Sequence[Run], suite: str) -> str | None:
     if len(tasks) > MOST_TASKS:
         return None
     place = {task: y for y, task in enumerate(tasks)}
-    thick = 0.78 / len(found)
+    room = 0.78 if len(found) > 1 else 0.5  # of the distance between two tasks
+    thick = room / len(found)
     labels = [wrapped(task, 40, 3) for task in tasks]
     height = sum(max(0.17 * len(found) + 0.16, 0.17 * (label.count("\n") + 1) + 0.1) for label in labels)
     with _figure(0.9 + height, f"Success rate by task of {suite}", f"tasks-{suite}") as (figure, out):
         ax = figure.add_subplot()
         for k, (series, groups) in enumerate(found):
-            ys = np.array([place[g.task or ""] - 0.39 + thick * (k + 0.5) for g in groups])
+            ys = np.array([place[g.task or ""] - room / 2 + thick * (k + 0.5) for g in groups])
             values = np.array([100 * (g.rate.value or 0.0) for g in groups])
             ax.barh(ys, values, thick * 0.92, color=SERIES[series], hatch=HATCHES[series], label=groups[0].label)
             for y, group in zip(ys, groups, strict=True):
@@ -126,26 +129,32 @@ def success_curves(runs: Sequence[Run]) -> str | None:
 
 def time_bars(runs: Sequence[Run]) -> str | None:
     """Mean seconds per scored episode by phase, stacked; None when nothing was timed."""
-    groups = [group for suite in suites_of(runs) for _, group in groups_on(runs, suite) if group.seconds]
-    if not groups:
+    rows: list[tuple[str, Group | None]] = []
+    for suite in suites_of(runs):
+        timed = [group for _, group in groups_on(runs, suite) if group.seconds]
+        rows += [(suite, None)] if timed and len(suites_of(runs)) > 1 else []
+        rows += [(group.label, group) for group in timed]
+    if not any(group for _, group in rows):
         return None
-    phases = phase_names(groups)
-    with _figure(1.2 + 0.34 * len(groups), "Seconds per episode by phase", "time") as (figure, out):
+    phases = phase_names(group for _, group in rows if group)
+    with _figure(1.0 + 0.3 * len(rows), "Seconds per episode by phase", "time") as (figure, out):
         ax = figure.add_subplot()
-        left = np.zeros(len(groups))
+        left = np.zeros(len(rows))
         for k, phase in enumerate(phases):
-            width = np.array([group.seconds.get(phase, 0.0) for group in groups])
+            width = np.array([group.seconds.get(phase, 0.0) if group else 0.0 for _, group in rows])
             series = k % len(SERIES)
             ax.barh(
-                range(len(groups)), width, 0.62, left, color=SERIES[series], hatch=HATCHES[series], label=phase,
+                range(len(rows)), width, 0.62, left, color=SERIES[series], hatch=HATCHES[series], label=phase,
                 edgecolor=PAPER, linewidth=0.8,
             )  # fmt: skip
             left += width
-        several = len(suites_of(runs)) > 1
-        names = [f"{group.suite.name}   {group.label}" if several else group.label for group in groups]
-        _rows(ax, [wrapped(name, 60, 3) for name in names], [f"{total:.2f} s" for total in left])
+        for y, (name, group) in enumerate(rows):
+            if group is None:
+                _heading(ax, y, name)
+        totals = [f"{total:.2f} s" if group else "" for total, (_, group) in zip(left, rows, strict=True)]
+        _rows(ax, [wrapped(name, 50, 3) if group else "" for name, group in rows], totals)
+        ax.set_xlim(0, 1.02 * float(left.max()) or 1.0)
         ax.set_xlabel("seconds per scored episode")
-        ax.grid(visible=False, axis="y")
         figure.legend(loc="outside upper left", ncols=min(len(phases), 8), handlelength=1.6)
     return out[0]
 
@@ -176,9 +185,7 @@ def _figure(height: float, title: str, salt: str) -> Iterator[tuple[Figure, list
     svg = re.sub(r"\s*<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     for colour, variable in VARIABLES.items():
         svg = svg.replace(colour, f"var(--{variable})")
-    svg = re.sub(
-        r'\bid="((?:figure|axes|patch|line2d|text|matplotlib|xtick|ytick|legend|\w+Collection)_[\d.]+)"', "", svg
-    )
+    svg = re.sub(r' id="[\w.]+_\d+"', "", svg)  # names of groups, the same in every drawing; nothing refers to them
     out.append(svg.replace("<svg ", '<svg class="plot" role="img" ', 1))
 
 
@@ -195,20 +202,38 @@ def _interval(ax: Axes, y: float, rate: Rate, series: int) -> None:
     ax.plot(100 * rate.value, y, MARKERS[series], color=colour, markersize=8, markeredgecolor=PAPER, clip_on=False)
 
 
+def _heading(ax: Axes, y: float, name: str) -> None:
+    """The name of a suite above its rows."""
+    ax.text(0.004, y + 0.12, name, transform=ax.get_yaxis_transform(), va="center", fontsize=9, weight="bold")
+
+
 def _whisker(ax: Axes, y: float, rate: Rate) -> None:
     if rate.interval is not None:
         ends = [100 * rate.interval.low, 100 * rate.interval.high]
+        ax.plot(ends, [y, y], color=PAPER, linewidth=2.8, alpha=0.6, solid_capstyle="butt")
         ax.plot(ends, [y, y], color=INK, linewidth=1, marker="|", markersize=4)
 
 
 def _rows(ax: Axes, labels: Sequence[str], right: Sequence[str] = ()) -> None:
-    ax.set_yticks(range(len(labels)), labels)
+    """Name the rows 0, 1, 2 ... downwards. Each line of a name is a text of its own: only such texts keep their
+    alignment in whatever font the page is shown in."""
+    ax.set_yticks(range(len(labels)), [""] * len(labels))
     ax.set_ylim(len(labels) - 0.5, -0.5)
     ax.grid(visible=False, axis="y")
-    if right:
-        twin = ax.secondary_yaxis("right")
-        twin.set_yticks(range(len(right)), right)
-        twin.spines["right"].set_visible(False)
+    for y, label in enumerate(labels):
+        lines = label.split("\n")
+        for k, line in enumerate(lines):
+            _beside(ax, y, line, (0.0, -6.0), 10.5 * ((len(lines) - 1) / 2 - k), "right")
+    for y, text in enumerate(right):
+        _beside(ax, y, text, (1.0, 8.0), 0.0, "left")
+
+
+def _beside(ax: Axes, y: float, text: str, at: tuple[float, float], up: float, align: Literal["left", "right"]) -> None:
+    """Text beside the axes in row y. at: (x in axes, points from there); up: points."""
+    ax.annotate(
+        text, (at[0], y), (at[1], up), xycoords=ax.get_yaxis_transform(), textcoords="offset points", ha=align,
+        va="center", annotation_clip=False,
+    )  # fmt: skip
 
 
 def _percent_axis(ax: Axes) -> None:

@@ -36,7 +36,7 @@ class Report:
         parts = ["# memvla report", _markdown_note(self.headline)]
         if self.notes:
             parts.append("\n".join(f"- {_markdown_note(note)}" for note in self.notes))
-        parts += [_markdown_table(table) for table in [*self._tables(), tables.protocols(self.runs)]]
+        parts += [_markdown_table(tables.shortened(table)) for table in [*self._tables(), tables.protocols(self.runs)]]
         parts.append(_markdown_table(_manifest_table(self.runs)))
         return "\n\n".join(parts) + "\n"
 

@@ -55,7 +55,7 @@ class Comparison:
 
     both, only_a, only_b, neither: scenes by who succeeded; unmatched: scenes both scored whose scene hashes differ,
     left out; p_value: exact McNemar test of equal success rates; difference: rate of `a` less rate of `b`; interval:
-    bootstrap over scenes (percentile), None when no scene was decided differently.
+    bootstrap over scenes (percentile), None when all scenes differ alike, so that resampling says nothing.
     """
 
     both: int
@@ -80,7 +80,9 @@ def success_rate(outcomes: Iterable[bool]) -> Rate:
     if n == 0:
         return Rate(0, 0, None, None)
     low, high = proportion_confint(successes, n, alpha=1 - CONFIDENCE, method="wilson")
-    return Rate(successes, n, successes / n, Interval(max(float(low), 0.0), min(float(high), 1.0)))
+    value = successes / n
+    # none and all lie on the end of their intervals, which rounding may miss by 1e-19
+    return Rate(successes, n, value, Interval(max(0.0, min(float(low), value)), min(1.0, max(float(high), value))))
 
 
 def task_mean(rates: Sequence[Rate]) -> float | None:
@@ -119,7 +121,7 @@ def compare(a: Mapping[SceneId, tuple[bool, str]], b: Mapping[SceneId, tuple[boo
     only_a, only_b = pairs.count((True, False)), pairs.count((False, True))
     p_value = float(mcnemar([[both, only_a], [only_b, neither]], exact=True).pvalue)
     differences = np.asarray([float(x) - float(y) for x, y in pairs])
-    interval = _bootstrap(differences, "percentile") if only_a + only_b else None
+    interval = _bootstrap(differences, "percentile") if len(set(differences)) > 1 else None
     return Comparison(both, only_a, only_b, neither, unmatched, p_value, float(differences.mean()), interval)
 
 

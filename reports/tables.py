@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reports.statistics import CONFIDENCE, Interval, Mean, Rate
 from reports.summary import Group, Run, comparisons, floor_percent, groups_on, suites_of
@@ -12,6 +12,10 @@ from reports.summary import Group, Run, comparisons, floor_percent, groups_on, s
 NOTHING = "–"
 """Stands where there is no number. Never a zero."""
 
+MOST_ROWS = 2000
+"""Rows of one table on a page or in Markdown; report.csv has all."""
+
+MINUS = "\N{MINUS SIGN}"
 VOIDS = "Void attempts"
 CHOICES = ("right_choices", "wrong_choices")
 MARKS = {"": "", "incomplete": "incomplete", "warning": "not comparable"}
@@ -62,7 +66,7 @@ def percent_interval(interval: Interval | None) -> str:
 
 def points(value: float | None) -> str:
     """A difference of rates in percentage points, with its sign."""
-    return NOTHING if value is None else f"{100 * value:+.1f}"
+    return NOTHING if value is None else f"{100 * value:+.1f}".replace("-", MINUS)
 
 
 def counted(rate: Rate) -> str:
@@ -240,6 +244,14 @@ def protocols(runs: Sequence[Run]) -> Table:
     titles = ("Suite", "Policy", "Version", "Fingerprint", "Among these runs")
     columns = (*map(Column, titles), Column("Trials", True), Column("Rules"))
     return Table("Protocols", columns, tuple(cells), tuple(marks))
+
+
+def shortened(table: Table) -> Table:
+    """The first `MOST_ROWS` rows of a table, and a note that says so."""
+    if len(table.rows) <= MOST_ROWS:
+        return table
+    note = f"The first {MOST_ROWS} of {len(table.rows)} rows; report.csv has all. {table.note}".strip()
+    return replace(table, rows=table.rows[:MOST_ROWS], marks=table.marks[:MOST_ROWS], note=note)
 
 
 def phase_names(groups: Iterable[Group]) -> list[str]:

@@ -28,23 +28,29 @@ def show(console: Console, notes: Sequence[Note], tables: Sequence[Table]) -> No
     """Print the notes, the coverage first, then the tables."""
     from rich.text import Text
 
-    for note in notes:
-        console.print(Text(note.text, STYLES.get(note.kind, "dim")))
-    for table in tables:
-        _print_table(console, table, MOST_VOIDS if table.title == VOIDS else MOST_ROWS)
+    before = console.width
+    if not console.is_terminal:
+        console.width = max(before, PIPE_WIDTH)
+    try:
+        for note in notes:
+            console.print(Text(note.text, STYLES.get(note.kind, "dim")), soft_wrap=not console.is_terminal)
+        for table in tables:
+            _print_table(console, table, MOST_VOIDS if table.title == VOIDS else MOST_ROWS)
+    finally:
+        console.width = before
 
 
 def _print_table(console: Console, table: Table, limit: int) -> None:
     """Minor columns go first where a table is too wide, then names are broken into lines."""
     from rich.text import Text
 
-    width = console.width if console.is_terminal else max(console.width, PIPE_WIDTH)
+    width = console.width
     kept = list(range(len(table.columns)))
     while sum(_widths(table, kept, limit)) > width and any(table.columns[i].minor for i in kept):
         kept.remove(max(reversed(kept), key=lambda i: table.columns[i].minor))
     console.print()
     shown = _rich_table(table, kept, limit, width, once=console.is_terminal)
-    console.print(shown, width=width, crop=False)
+    console.print(shown)
     gone = [column.title for i, column in enumerate(table.columns) if i not in kept]
     hints = [f"{len(table.rows) - limit} more rows"] if len(table.rows) > limit else []
     hints += [f"no room for: {'; '.join(gone)}"] if gone else []

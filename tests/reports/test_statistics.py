@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from envs.spec import SceneId
+from reports.statistics import Comparison, compare, mean, success_by_step, success_rate, task_mean
+
+Outcomes = dict[SceneId, tuple[bool, str]]
+
+
+def outcomes(successes: int, n: int) -> list[bool]:
+    return [i < successes for i in range(n)]
+
+
+def pair(both: int, only_a: int, only_b: int, neither: int) -> tuple[Outcomes, Outcomes]:
+    """Two policies' outcomes with these counts."""
+    kinds = [(True, True)] * both + [(True, False)] * only_a + [(False, True)] * only_b + [(False, False)] * neither
+    scenes = [SceneId("lab", "press", i) for i in range(len(kinds))]
+    a = {s: (kind[0], f"h{s.trial}") for s, kind in zip(scenes, kinds, strict=True)}
+    b = {s: (kind[1], f"h{s.trial}") for s, kind in zip(scenes, kinds, strict=True)}
+    return a, b
+
+
+# ---------------------------------------------------------------------- rates
+
+
+@pytest.mark.parametrize(
+    ("successes", "n", "low", "high"),
+    # Newcombe (1998), Statistics in Medicine 17:857-872, table I, method 3 (score, no continuity correction)
+    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
+)
+def test_wilson_intervals_are_the_published_ones(successes: int, n: int, low: float, high: float) -> None:
+    rate = success_rate(outcomes(successes, n))
+    assert rate.interval is not None
+    assert (round(rate.interval.low, 4), round(rate.interval.high, 4)) == (low, high)
+    assert rate.value == successes / n
+
+
+@given(st.integers(1, 2000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+@settings(max_examples=60, deadline=None)
+def test_wilson_intervals_agree_with_scipy(counts: tuple[int, int]) -> None:
+    rate = success_rate(outcomes(*counts))
+    other = stats.binomtest(*counts).proportion_ci(0.95, method="wilson")
+    assert rate.interval is not None
+    assert rate.interval.low == pytest.approx(other.low, abs=1e-9)
+    assert rate.interval.high == pytest.approx(other.high, abs=1e-9)
+    assert 0 <= rate.interval.low <= rate.successes / rate.n <= rate.interval.high <= 1
+
+
+@pytest.mark.parametrize("true_rate", [0.05, 0.3, 0.5, 0.9])
+@pytest.mark.parametrize("n", [20, 50, 200])
+def test_wilson_intervals_hold_the_true_rate_about_95_times_in_100(true_rate: float, n: int) -> None:
+    drawn = np.random.default_rng(7).binomial(n, true_rate, size=20_000)
+    intervals = [success_rate(outcomes(k, n)).interval for k in range(n + 1)]
+    held = np.array([i is not None and i.low <= true_rate <= i.high for i in intervals])
+    assert 0.92 <= held[drawn].mean() <= 0.98
+
+
+def test_nothing_scored_is_no_rate_and_not_zero() -> None:
+    rate = success_rate([])
+    assert (rate.n, rate.value, rate.interval) == (0, None, None)
+    assert success_rate([False]).value == 0.0
+
+
+def test_the_task_mean_weighs_tasks_alike() -> None:
+    rates = [success_rate(outcomes(9, 10)), success_rate(outcomes(0, 2))]
+    assert task_mean(rates) == pytest.approx(0.45)  # not 9/12
+    assert task_mean([*rates, success_rate([])]) is None
+    assert task_mean([]) is None
+
+
+# ---------------------------------------------------------------------- means
+
+
+def test_a_bootstrap_interval_is_close_to_students_for_normal_numbers() -> None:
+    data = np.random.default_rng(3).normal(60, 12, size=400)
+    found = mean(data)
+    expected = stats.t.interval(0.95, len(data) - 1, loc=data.mean(), scale=stats.sem(data))
+    assert found.value == pytest.approx(data.mean())
+    assert found.interval is not None
+    assert (found.interval.low, found.interval.high) == pytest.approx(expected, abs=0.15)
+
+
+def test_the_same_numbers_give_the_same_interval() -> None:
+    data = [1.0, 5.0, 2.0, 8.0, 8.5]
+    assert mean(data) == mean(data)
+
+
+def test_no_interval_is_claimed_where_there_is_none() -> None:
+    assert mean([]).value is None
+    assert mean([4.0]) == mean([4.0])
+    assert mean([4.0]).interval is None
+    assert mean([4.0] * 50).interval is None
+    assert mean([1.0, 2.0], interval=False).interval is None
+
+
+def test_many_numbers_fit_into_memory() -> None:
+    found = mean(np.random.default_rng(0).integers(0, 2, size=20_000))
+    assert found.interval is not None
+    assert found.interval.high - found.interval.low == pytest.approx(2 * 1.96 * 0.5 / math.sqrt(20_000), rel=0.1)
+
+
+# ---------------------------------------------------------------------- two policies
+
+
+def test_mcnemar_is_the_exact_binomial_test_on_the_scenes_decided_differently() -> None:
+    # Agresti, Categorical Data Analysis (2002), table 10.1: 794, 150, 86, 570
+    found = compare(*pair(794, 150, 86, 570))
+    assert found.n == 1600
+    assert found.p_value == pytest.approx(stats.binomtest(86, 236, 0.5).pvalue, rel=1e-9)
+    assert found.p_value == pytest.approx(3.7e-5, rel=0.02)
+    assert found.difference == pytest.approx((944 - 880) / 1600)
+
+
+def test_the_paired_interval_is_close_to_walds_for_many_scenes() -> None:
+    b, c, n = 150, 86, 1600
+    found = compare(*pair(794, b, c, 570))
+    half = 1.96 * math.sqrt(b + c - (b - c) ** 2 / n) / n
+    assert found.interval is not None
+    assert found.interval.low == pytest.approx((b - c) / n - half, abs=0.002)
+    assert found.interval.high == pytest.approx((b - c) / n + half, abs=0.002)
+
+
+def test_no_scene_decided_differently_is_no_evidence_and_no_interval() -> None:
+    found = compare(*pair(5, 0, 0, 5))
+    assert (found.p_value, found.difference, found.interval) == (1.0, 0.0, None)
+
+
+def test_only_scenes_with_equal_hashes_are_pairs() -> None:
+    a, b = pair(3, 2, 0, 1)
+    first, second = SceneId("lab", "press", 0), SceneId("lab", "press", 3)
+    b[first] = (True, "another scene")
+    del b[second]
+    found = compare(a, b)
+    assert found == Comparison(2, 1, 0, 1, 1, found.p_value, found.difference, found.interval)
+    assert found.difference == pytest.approx(0.25)
+
+
+def test_no_common_scene_is_no_comparison() -> None:
+    found = compare({SceneId("lab", "a", 0): (True, "h")}, {SceneId("lab", "b", 0): (True, "h")})
+    assert (found.n, found.p_value, found.difference) == (0, None, None)
+
+
+# ---------------------------------------------------------------------- curves
+
+
+@given(st.lists(st.integers(1, 60), max_size=30), st.integers(0, 20))
+@settings(deadline=None)
+def test_success_by_step_counts_successes_so_far(steps: list[int], failures: int) -> None:
+    n = len(steps) + failures
+    if n == 0:
+        with pytest.raises(ValueError, match="no episodes"):
+            success_by_step(steps, n, 50)
+        return
+    grid, share = success_by_step(steps, n, 50)
+    assert list(grid) == list(range(max([50, *steps]) + 1))
+    assert list(share) == [sum(s <= step for s in steps) / n for step in grid]
