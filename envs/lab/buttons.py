@@ -42,10 +42,13 @@ def scatter(
     raise RuntimeError(f"no room for {count} things {spacing} m apart in {x} x {y}")
 
 
-def start_hand(world: World, rng: np.random.Generator, *, opening: float = 0.0) -> None:
-    """Stand the hand above the near edge of the table, a little elsewhere in every trial."""
+def start_hand(world: World, rng: np.random.Generator, *, opening: float = 0.0, aside: bool = False) -> None:
+    """Stand the hand above the near edge of the table, a little elsewhere in every trial.
+
+    aside: at the right edge of the front picture, where it hides nothing of a cue.
+    """
     x, y, z = rng.uniform(-0.04, 0.04), rng.uniform(-0.10, -0.04), rng.uniform(0.17, 0.21)
-    world.hand.start((x, y, z), opening=opening)
+    world.hand.start((x + 0.22, y - 0.02, z) if aside else (x, y, z), opening=opening)
 
 
 def hover_score(world: World, xy: Vector, top: float = BUTTON_TOP) -> float:

@@ -88,7 +88,7 @@ def button(name: str, radius: float = 0.045, top: float = BUTTON_TOP) -> str:
     </body>"""
 
 
-def lamp(name: str, radius: float = 0.05) -> str:
+def lamp(name: str, radius: float = 0.055) -> str:
     """A dome that shows a colour (geom `name`); nothing touches it."""
     return f"""
     <body name="{name}" mocap="true">

@@ -47,7 +47,7 @@ class PressOrder(Trial):
         self.free = self.first + COUNT * (FLASH + GAP) - GAP + int(rng.integers(*WAIT))
         self.instruction = str(rng.choice(PHRASES))
         self._shown = -1
-        start_hand(world, rng)
+        start_hand(world, rng, aside=True)
 
     def locked(self) -> bool:
         return self.clock < self.free

@@ -23,7 +23,7 @@ CUE = (15, 21)
 """The lamp shines for so many steps (first included, last not): 3 policy calls at least at 5 steps a call."""
 WAIT = (10, 16)
 """... and the hand stays locked for so many more."""
-LAMP_AT = (0.0, 0.20)
+LAMP_AT = (-0.22, 0.20)
 PHRASES = (
     "press the button of the colour that the lamp showed",
     "remember the colour of the lamp and press the button of that colour",
@@ -64,7 +64,7 @@ class RememberColour(Trial):
         self.instruction = str(rng.choice(PHRASES))
         world.put("lamp", (*LAMP_AT, 0.0))
         world.paint("lamp", COLOURS[COLOUR_NAMES[self.shown]])
-        start_hand(world, rng)
+        start_hand(world, rng, aside=True)
 
     def locked(self) -> bool:
         return self.clock < self.free

@@ -62,7 +62,7 @@ class ShellGame(Trial):
         self.still = self.start + swaps * (SWAP + REST)
         self.free = self.still + int(rng.integers(*WAIT))
         self.instruction = str(rng.choice(PHRASES))
-        start_hand(world, rng)
+        start_hand(world, rng, aside=True)
         self._arrange(0)
 
     def locked(self) -> bool:
