@@ -18,7 +18,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-out = Console()
+# A pipe has no width of its own: 80 columns would cut the tables.
+out = Console(width=None if sys.stdout.isatty() else 160)
 err = Console(stderr=True)
 
 RUN_HELP = """
@@ -88,6 +89,8 @@ def suites(name: Annotated[Optional[str], typer.Argument(help="Show the tasks of
         _show_suite(load_suite(name))
         return
     table = Table("suite", "title", "tasks", "trials", "steps", "runtime", "protocol")
+    for column in table.columns:
+        column.no_wrap = column.header in ("suite", "protocol")
     for each in suite_names():
         suite = load_suite(each)
         rules = suite.protocol

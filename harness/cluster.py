@@ -328,7 +328,11 @@ class RayCluster(Cluster):
 
 
 def _cause(error: BaseException) -> str:
-    """The innermost message of a Ray error, in one line."""
+    """The innermost message of a Ray error, in one line, without Ray's advice."""
     cause = getattr(error, "cause", None) or error
     lines = [line for line in str(cause).splitlines() if line.strip()]
-    return f"{type(cause).__name__}: {lines[-1].strip() if lines else ''}"[:500]
+    text = lines[-1].strip() if lines else ""
+    if "Worker exit type:" in text:
+        text = text.partition("Worker exit type:")[2].partition("Some common causes")[0].strip()
+        return f"exit type {text}"[:200]
+    return f"{type(cause).__name__}: {text}"[:500]

@@ -32,7 +32,7 @@ def make(**options: Any) -> VLAEnv:
 
 
 class PointEnv(VLAEnv):
-    """`how`: what goes wrong in trial `trial`, as long as the file `flag` exists ("" for ever)."""
+    """`how`: what goes wrong in trial `trial`; once, if a file `flag` is there to be taken away, else for ever."""
 
     def __init__(self, how: str = "", trial: int = -1, flag: str = "", subtasks: int = 1) -> None:
         super().__init__(describe())
@@ -41,8 +41,14 @@ class PointEnv(VLAEnv):
         self._done = 0
 
     def _goes_wrong(self, how: str) -> bool:
-        wanted = self._how == how and self._trial == self._bad_trial
-        return wanted and (not self._flag or os.path.exists(self._flag))
+        if self._how != how or self._trial != self._bad_trial:
+            return False
+        if self._flag:
+            try:
+                os.remove(self._flag)
+            except FileNotFoundError:
+                return False
+        return True
 
     def load(self, task: str, trial: int, seed: int) -> None:
         if task != "reach":

@@ -184,7 +184,7 @@ class Faulty(Remembering):
             return reply
         if self._how == "raise":
             raise ValueError("a tensor of the wrong size")
-        if self._how == "nan":
+        if self._how == "not_a_number":
             return replace(reply, actions=np.full_like(reply.actions, np.nan))
         if self._how == "shape":
             return replace(reply, actions=reply.actions[:1])

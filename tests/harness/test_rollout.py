@@ -62,7 +62,7 @@ def test_an_unsolved_episode_stops_at_the_limit_and_is_a_failure() -> None:
     [
         ("start", "no memory left"),
         ("raise", "wrong size"),
-        ("nan", "NaN"),
+        ("not_a_number", "NaN"),
         ("shape", "shape [1, 7]"),
         ("episode", "answered for point/reach/2#1"),
         ("step", "answered for point/reach/1#1 step"),
