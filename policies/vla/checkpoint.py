@@ -6,15 +6,25 @@ it is executed. Every key must find its place: one that is missing, extra or of 
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
 from torch import Tensor, nn
 
+from envs.spec import ActionSpec, Gripper, Rotation
 from policies.base import PolicyError
+from policies.vla.config import ModelConfig, from_data, preset, to_data
+from policies.vla.dit import SIZES
+from policies.vla.statistics import ActionStatistics, read_statistics
 
 State = dict[str, Tensor]
 
@@ -141,3 +151,174 @@ def fill(network: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
         rest = f"\n  ... and {len(problems) - 40} more" if len(problems) > 40 else ""
         raise PolicyError(f"{where} does not fit this model ({len(problems)} problems):\n  {shown}{rest}")
     network.load_state_dict(dict(state), strict=True)
+
+
+# ---------------------------------------------------------------------- checkpoints as a whole
+
+FORMAT = "memvla-policy-1"
+CONFIG, WEIGHTS, STATISTICS, TOKENIZER, CARD = (
+    "config.json",
+    "model.safetensors",
+    "dataset_statistics.json",
+    "tokenizer.json",
+    "README.md",
+)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Everything of a checkpoint but its weights, which `state` reads.
+
+    action: the convention it was trained for where the file says so (our format), else None; cameras: those it was
+    trained with, in order, where known.
+    """
+
+    config: ModelConfig
+    statistics: Mapping[str, ActionStatistics]
+    tokenizer: Path
+    state: Callable[[], State]
+    action: ActionSpec | None = None
+    cameras: tuple[str, ...] | None = None
+    memory_scope: str | None = None
+
+
+BASES: dict[str, Callable[[str], ModelConfig]] = {"prism-dinosiglip-224px+7b": partial(preset, "7b")}
+"""Sizes of a released checkpoint's towers and language model, which its file does not say, by its `base_vlm`."""
+
+
+def read_checkpoint(path: Path, family: str) -> Checkpoint:
+    """A folder in our format, or a released `.pt` (or its run folder). Raises PolicyError for another family's."""
+    if (path / CONFIG).is_file() and (path / WEIGHTS).is_file():
+        found = _read_own(path)
+        if found.config.family != family:
+            raise PolicyError(f"checkpoint {path} is of family {found.config.family}; use policy={found.config.family}")
+        return found
+    if path.is_dir():
+        weights = sorted((path / "checkpoints").glob("*.pt"))
+        if len(weights) != 1:
+            raise PolicyError(
+                f"checkpoint {path}: neither {CONFIG} with {WEIGHTS} nor exactly one checkpoints/*.pt "
+                f"(found {len(weights)})"
+            )
+        path = weights[0]
+    if path.suffix != ".pt" or not path.is_file():
+        raise PolicyError(f"no checkpoint at {path}: expected a folder in our format, or a released .pt")
+    return _read_released(path, family)
+
+
+def _read_released(path: Path, family: str) -> Checkpoint:
+    run = path.parent.parent if path.parent.name == "checkpoints" else path.parent
+    groups = read_released(path)
+    remembers = "per_mem_bank" in groups
+    if remembers != (family == "memoryvla"):
+        kind = "memoryvla" if remembers else "cogact"
+        raise PolicyError(f"checkpoint {path} is of family {kind}; use policy={kind}")
+    settings = _run_settings(run)
+    base = settings.get("base_vlm")
+    if base not in BASES:
+        raise PolicyError(f"checkpoint {path}: base_vlm is {base!r}; known are {', '.join(BASES)}")
+    return Checkpoint(
+        config=_released_config(groups, settings, BASES[base](family)),
+        statistics=read_statistics(run / STATISTICS),
+        tokenizer=run / TOKENIZER,
+        state=lambda: translate(groups),
+    )
+
+
+def _run_settings(run: Path) -> dict[str, Any]:
+    """The training config beside a released checkpoint; its keys may lie under `vla`."""
+    for name, read in (("config.json", json.loads), ("config.yaml", yaml.safe_load)):
+        if (run / name).is_file():
+            data = read((run / name).read_text())
+            return {**data, **(data.get("vla") or {})} if isinstance(data, dict) else {}
+    raise PolicyError(f"{run} has neither config.json nor config.yaml: the settings of its memory would be a guess")
+
+
+def _released_config(groups: Mapping[str, State], settings: Mapping[str, Any], base: ModelConfig) -> ModelConfig:
+    """Sizes from the tensors where they show, memory's settings from the training config."""
+    action = groups["action_model"]
+    hidden = action["net.x_embedder.linear.weight"].shape[0]
+    heads = {h: n for _, h, n in SIZES.values()}.get(hidden, base.expert.heads)
+    depth = 1 + max(int(m[1]) for k in action if (m := re.match(r"net\.blocks\.(\d+)\.", k)))
+    chunk = action["net.positional_embedding"].shape[0] - 1
+    expert = replace(base.expert, depth=depth, hidden=hidden, heads=heads, chunk=chunk)
+    expert = replace(expert, execute=min(expert.execute, chunk))
+    memory = base.memory
+    if base.family == "memoryvla":
+        missing = [name for name in MEMORY_SETTINGS if name not in settings]
+        if missing:
+            raise PolicyError(f"the training config lacks {', '.join(missing)}")
+        words = {"tome": "merge", True: "fused", False: "raw"}
+        values = {ours: settings[theirs] for theirs, ours in MEMORY_SETTINGS.items()}
+        values["consolidation"] = words.get(values["consolidation"], values["consolidation"])
+        values["write"] = words[bool(values["write"])]
+        memory = replace(memory, **values)
+    perception = int(settings.get("per_token_size", base.perception))
+    return replace(base, expert=expert, memory=memory, perception=perception)
+
+
+MEMORY_SETTINGS = {
+    "mem_length": "length",
+    "retrieval_layers": "layers",
+    "use_timestep_pe": "time_encoding",
+    "fusion_type": "fusion",
+    "consolidate_type": "consolidation",
+    "update_fused": "write",
+}
+"""Names of memory's settings in a released training config, and ours."""
+
+
+def _read_own(path: Path) -> Checkpoint:
+    try:
+        data = json.loads((path / CONFIG).read_text())
+        if data.get("format") != FORMAT:
+            raise PolicyError(f"format is {data.get('format')!r}, expected {FORMAT!r}")
+        action = dict(data["action"])
+        action["rotation"] = Rotation(action["rotation"])
+        action["gripper"] = Gripper(**action["gripper"])
+        return Checkpoint(
+            config=from_data(ModelConfig, data["model"], "model"),
+            statistics=read_statistics(path / STATISTICS),
+            tokenizer=path / TOKENIZER,
+            state=lambda: load_file(path / WEIGHTS),
+            action=ActionSpec(**action),
+            cameras=tuple(data["cameras"]),
+            memory_scope=data.get("memory_scope"),
+        )
+    except PolicyError as error:
+        raise PolicyError(f"checkpoint {path}: {error}") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise PolicyError(f"checkpoint {path}: {CONFIG} cannot be used: {type(error).__name__}: {error}") from error
+
+
+def save_checkpoint(
+    folder: Path,
+    network: nn.Module,
+    config: ModelConfig,
+    *,
+    statistics: Mapping[str, Mapping[str, Any]],
+    tokenizer: Tokenizer,
+    action: ActionSpec,
+    cameras: tuple[str, ...],
+    memory_scope: str | None = None,
+    card: str = "",
+) -> None:
+    """Write our own format: weights (safetensors), config, dataset statistics, tokenizer, model card.
+
+    statistics: by dataset key, `{"action": {"q01": [...], "q99": [...], "mask": [...]}}` as released files have them.
+    card: Markdown on what it was trained on and for.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    about = {
+        "format": FORMAT,
+        "model": to_data(config),
+        "action": asdict(action),
+        "cameras": list(cameras),
+        "memory_scope": memory_scope,
+    }
+    (folder / CONFIG).write_text(json.dumps(about, indent=1))
+    (folder / STATISTICS).write_text(json.dumps(statistics, indent=1))
+    (folder / CARD).write_text(card or f"# {config.family}\n\nNo model card was written.\n")
+    tokenizer.save(str(folder / TOKENIZER))
+    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.state_dict().items()}
+    save_file(state, folder / WEIGHTS)

@@ -19,7 +19,8 @@ class Inputs:
     """What a batch of policy calls looks like to a network.
 
     pictures uint8 [B, V, image, image, 3]; ids int64 [B, S] padded on the right, of which lengths [B] count; state
-    float32 [B, D] or None; times float64 [B]: the timestep memory entries will carry.
+    float32 [B, D] or None; times float64 [B]: the timestep memory entries will carry; noise float32 [B, ...] or None:
+    what the world model starts from.
     """
 
     pictures: Tensor
@@ -27,6 +28,7 @@ class Inputs:
     lengths: Tensor
     state: Tensor | None
     times: Tensor
+    noise: Tensor | None = None
 
 
 class VLM(nn.Module):

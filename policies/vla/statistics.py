@@ -71,11 +71,18 @@ def choose_statistics(known: Mapping[str, ActionStatistics], key: str | None) ->
     return known[key]
 
 
-def settle(raw: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """The sampler's chunk [..., A] clipped to [-1, 1], with the gripper 1 (open) from 0.5 on and 0 (closed) below."""
-    actions = np.clip(raw, -1.0, 1.0)
-    actions[..., GRIPPER] = np.where(actions[..., GRIPPER] < 0.5, 0.0, 1.0)
-    return actions
+def settle(
+    raw: npt.NDArray[np.float32], *, binary: bool = True, mask: npt.NDArray[np.bool_] | None = None
+) -> npt.NDArray[np.float32]:
+    """The sampler's chunk [..., A] clipped to [-1, 1], with the gripper 1 (open) from 0.5 on and 0 (closed) below.
+
+    binary False: the gripper is passed on, and only numbers under `mask` are clipped (the later server's rule).
+    """
+    clipped = np.clip(raw, -1.0, 1.0)
+    if not binary:
+        return clipped if mask is None else np.where(mask, clipped, raw)
+    clipped[..., GRIPPER] = np.where(clipped[..., GRIPPER] < 0.5, 0.0, 1.0)
+    return clipped
 
 
 def unnormalise(actions: npt.NDArray[np.float32], statistics: ActionStatistics) -> npt.NDArray[np.float64]:

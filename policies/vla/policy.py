@@ -1,0 +1,275 @@
+"""A learned policy behind the engine's contract: sessions, batching, noise by episode and call, chunks or ensemble."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from envs.spec import EpisodeId, Floats
+from policies.base import (
+    ActReply,
+    ActRequest,
+    EpisodeStart,
+    EpisodeStates,
+    Policy,
+    PolicyContext,
+    PolicyError,
+    PolicySpec,
+    noise_generator,
+)
+from policies.cogact.ensemble import AdaptiveEnsemble
+from policies.vla.config import ModelConfig, one_of
+from policies.vla.conventions import Convention
+from policies.vla.diffusion import sample
+from policies.vla.dit import DiT
+from policies.vla.images import pictures
+from policies.vla.language import Prompter
+from policies.vla.model import Inputs, sampling_of
+from policies.vla.statistics import GRIPPER, ActionStatistics, settle, unnormalise
+
+
+@dataclass(frozen=True)
+class Serving:
+    """How a policy serves, apart from its weights.
+
+    batching: `exact` (each request runs alone in shapes that depend on nothing but itself, so its actions are the same
+    bits whoever shares the batch) or `fast` (one run for all); max_batch: most requests in one run; slots: most live
+    episodes; execute: actions carried out per call (None: as trained); ensemble: chunks averaged by the adaptive
+    ensemble, one action a call (0: off); alpha: of the ensemble.
+    """
+
+    batching: str = "exact"
+    max_batch: int = 16
+    slots: int = 256
+    execute: int | None = None
+    ensemble: int = 0
+    alpha: float = 0.1
+
+    def __post_init__(self) -> None:
+        one_of("policy.batching", self.batching, ("exact", "fast"))
+        for name in ("max_batch", "slots"):
+            if getattr(self, name) < 1:
+                raise PolicyError(f"policy.{name} must be 1 or more, was {getattr(self, name)}")
+
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class Loaded(Generic[Network]):
+    """A network with all that is needed to act: see `policies.vla.checkpoint` and `policies.vla.build`.
+
+    cameras: pictures it takes, in this order; memory_scope: what it was trained for (None: either).
+    """
+
+    network: Network
+    config: ModelConfig
+    prompter: Prompter
+    statistics: ActionStatistics
+    convention: Convention
+    cameras: tuple[str, ...]
+    memory_scope: str | None = None
+
+
+@dataclass
+class Session:
+    """One live episode. asked: policy calls so far; remembered: those since its memory was last emptied."""
+
+    start: EpisodeStart
+    slot: int
+    ids: list[int]
+    asked: int = 0
+    remembered: int = 0
+    ensemble: AdaptiveEnsemble | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One request, checked and prepared. noise: what its chunk starts from, float32 [T, A]."""
+
+    session: Session
+    pictures: npt.NDArray[np.uint8]
+    state: Floats | None
+    time: float
+    noise: Floats
+    generator: np.random.Generator = field(repr=False)
+
+
+class VLAPolicy(Policy, Generic[Network]):
+    """What CogACT, MemoryVLA and MemoryVLA++ have in common; a family fills in `condition` and `forget`."""
+
+    def __init__(self, name: str, loaded: Loaded[Network], serving: Serving) -> None:
+        self.loaded, self.serving = loaded, serving
+        self.network: Network = loaded.network.eval().requires_grad_(False)
+        self._device = next(self.network.parameters()).device
+        self._sessions: EpisodeStates[Session] = EpisodeStates()
+        self._free = list(range(serving.slots))[::-1]
+        expert = loaded.config.expert
+        try:
+            self._sampling = sampling_of(loaded.config)
+        except ValueError as error:
+            raise PolicyError(str(error)) from error
+        if serving.ensemble > expert.chunk:
+            raise PolicyError(f"policy.ensemble {serving.ensemble} is longer than the chunk of {expert.chunk} actions")
+        self.spec = PolicySpec(
+            name=name,
+            action=loaded.convention.action,
+            cameras=loaded.cameras,
+            chunk=1 if serving.ensemble else expert.chunk,
+            execute=1 if serving.ensemble else serving.execute or expert.execute,
+            stateful=bool(serving.ensemble) or self.remembers,
+            memory_scope=loaded.memory_scope,
+            uses_state=loaded.config.state > 0,
+        )
+
+    # ------------------------------------------------------------------ what a family fills in
+
+    remembers = False
+    """Whether the family keeps memory."""
+
+    def condition(self, inputs: Inputs, slots: list[int]) -> tuple[Tensor, Tensor | None]:
+        """Cognition token [B, 1, D] and perceptual tokens [B, P, d] (or None) of a batch."""
+        raise NotImplementedError
+
+    def forget(self, slots: list[int]) -> None:
+        """Empty the memories at these slots."""
+
+    def memory_per_episode(self) -> int:
+        """Bytes of device memory one live episode takes."""
+        return 0
+
+    def dream_shape(self) -> tuple[int, ...]:
+        """Shape of the world model's starting noise for one request; () where there is no world model."""
+        return ()
+
+    # ------------------------------------------------------------------ the contract
+
+    def start(self, episodes: Sequence[EpisodeStart]) -> None:
+        if len(episodes) > len(self._free):
+            raise PolicyError(
+                f"all {self.serving.slots} slots of this policy are taken by live episodes; end some first, or raise "
+                "policy.slots"
+            )
+        ready = [(start, self.loaded.prompter.ids(start.instruction)) for start in episodes]
+        opened: list[EpisodeId] = []
+        try:
+            for start, ids in ready:
+                self._sessions.open(start.episode, Session(start, self._free[-1], ids, ensemble=self._new_ensemble()))
+                self.forget([self._free.pop()])
+                opened.append(start.episode)
+        except PolicyError:
+            self.end(opened)
+            raise
+
+    def _new_ensemble(self) -> AdaptiveEnsemble | None:
+        return AdaptiveEnsemble(self.serving.ensemble, self.serving.alpha) if self.serving.ensemble else None
+
+    def end(self, episodes: Sequence[EpisodeId]) -> None:
+        for episode in episodes:
+            session = self._sessions.pop(episode, None)
+            if session is not None:
+                self.forget([session.slot])
+                self._free.append(session.slot)
+
+    def live(self) -> int:
+        return len(self._sessions)
+
+    def instruction_changed(self, episode: EpisodeId, instruction: str, *, keep_memory: bool) -> None:
+        session = self._sessions.of(episode)
+        session.ids = self.loaded.prompter.ids(instruction)
+        session.ensemble = self._new_ensemble()
+        if not keep_memory:
+            self.forget([session.slot])
+            session.remembered = 0
+
+    @torch.inference_mode()
+    def act(self, requests: Sequence[ActRequest]) -> list[ActReply]:
+        rows = [self._row(request) for request in requests]
+        if len({id(row.session) for row in rows}) != len(rows):
+            raise PolicyError("one episode asked twice in one batch: its memory would lose one of the frames")
+        chunks = [chunk for part in self._parts(rows) for chunk in self._run(part)]
+        return [self._reply(*each) for each in zip(requests, rows, chunks, strict=True)]
+
+    # ------------------------------------------------------------------ one batch
+
+    def _row(self, request: ActRequest) -> Row:
+        """Check one request; changes nothing."""
+        session = self._sessions.of(request.episode)
+        if request.call != session.asked:
+            raise PolicyError(
+                f"episode {request.episode}: call {request.call} came where call {session.asked} was due: a call was "
+                "lost or repeated"
+            )
+        config, seen = self.loaded.config, request.observation
+        state = None
+        if config.state:
+            if seen.state is None or seen.state.shape != (config.state,):
+                found = "none" if seen.state is None else list(seen.state.shape)
+                raise PolicyError(
+                    f"this policy reads {config.state} numbers of proprioception, the observation has {found}"
+                )
+            state = np.asarray(seen.state, dtype=np.float32)
+        generator = noise_generator(session.start.seed, request.episode, request.call)
+        noise = generator.standard_normal((config.expert.chunk, config.action), dtype=np.float32)
+        time = float(request.step if config.memory.time == "step" else session.remembered)
+        return Row(session, pictures(seen, self.loaded.cameras, config.vision), state, time, noise, generator)
+
+    def _parts(self, rows: list[Row]) -> Iterator[list[Row]]:
+        size = 1 if self.serving.batching == "exact" else self.serving.max_batch
+        for begin in range(0, len(rows), size):
+            yield rows[begin : begin + size]
+
+    def _run(self, rows: list[Row]) -> list[Floats]:
+        """Raw chunks float32 [T, A] of a batch; writes its memories."""
+        condition, perception = self.condition(self._inputs(rows), [row.session.slot for row in rows])
+        noise = self._tensor(np.stack([row.noise for row in rows]))
+        net: DiT = self.network.action_model.net  # type: ignore[assignment, union-attr]
+        raw = sample(net, noise, condition, perception, self._sampling)
+        return list(raw.float().cpu().numpy())
+
+    def _inputs(self, rows: list[Row]) -> Inputs:
+        ids, lengths = self.loaded.prompter.batch([row.session.ids for row in rows])
+        states = [row.state for row in rows if row.state is not None]
+        dream = self.dream_shape()
+        return Inputs(
+            pictures=self._tensor(np.stack([row.pictures for row in rows])),
+            ids=ids.to(self._device),
+            lengths=lengths.to(self._device),
+            state=self._tensor(np.stack(states)) if states else None,
+            times=torch.tensor([row.time for row in rows], dtype=torch.float64, device=self._device),
+            noise=self._tensor(np.stack([row.generator.standard_normal(dream, dtype=np.float32) for row in rows]))
+            if dream
+            else None,
+        )
+
+    def _tensor(self, array: npt.NDArray[Any]) -> Tensor:
+        return torch.from_numpy(array).to(self._device)
+
+    def _reply(self, request: ActRequest, row: Row, raw: Floats) -> ActReply:
+        session, convention, statistics = row.session, self.loaded.convention, self.loaded.statistics
+        session.asked += 1
+        session.remembered += 1
+        actions = unnormalise(settle(raw, binary=convention.binary, mask=statistics.mask), statistics)
+        if session.ensemble is not None:
+            actions = session.ensemble(actions)[None].astype(np.float64)
+            if convention.binary:  # a mean of gripper commands is decided again
+                actions[:, GRIPPER] = actions[:, GRIPPER] > 0.5
+        return ActReply(request.episode, request.step, actions.astype(np.float32))
+
+
+def cameras_of(context: PolicyContext, asked: Sequence[str] | None, views: int | None = None) -> tuple[str, ...]:
+    """The cameras a policy is to see: those asked for, else the main one. Raises PolicyError for one there is not."""
+    offered = [camera.name for camera in context.env.cameras]
+    chosen = tuple(asked) if asked else tuple(offered[: views or 1])
+    missing = [name for name in chosen if name not in offered]
+    if missing:
+        raise PolicyError(f"no camera {', '.join(missing)} in {context.suite}; there are {', '.join(offered)}")
+    if views is not None and len(chosen) != views:
+        raise PolicyError(f"this checkpoint sees {views} cameras, {len(chosen)} were named: {', '.join(chosen)}")
+    return chosen
