@@ -52,8 +52,9 @@ class RecordStore:
             if create and not self.path.exists():
                 self._make()
             self._check_header()
-            self._db = self._connect()
+            self._db = self._read_only()
             self._check_content()
+            self._reopen()
             self._migrate()
         except (sqlite3.Error, OSError) as error:
             self.close()
@@ -250,24 +251,46 @@ class RecordStore:
             found = "an empty file" if not head else "something that is not an SQLite database"
             raise self._damaged(found)
 
-    def _connect(self) -> sqlite3.Connection:
-        address = self.path.resolve().as_uri()
-        mode = "rw" if self.writable else "ro"
-        db = sqlite3.connect(f"{address}?mode={mode}", uri=True, isolation_level=None, timeout=self._busy_s)
+    def _connect(self, options: str) -> sqlite3.Connection:
+        address = f"{self.path.resolve().as_uri()}?{options}"
+        db = sqlite3.connect(address, uri=True, isolation_level=None, timeout=self._busy_s)
         try:
             db.execute("SELECT COUNT(*) FROM sqlite_master")
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    def _read_only(self) -> sqlite3.Connection:
+        """A connection under which even a damaged file stays as it is."""
+        try:
+            return self._connect("mode=ro")
         except sqlite3.OperationalError as error:
             # A finished run in a folder that cannot be written: WAL wants its side files, `immutable` does without.
-            db.close()
             wal = self.path.with_name(self.path.name + "-wal")
             refused = error.sqlite_errorname.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN"))
             if self.writable or not refused or (wal.exists() and wal.stat().st_size):
                 raise
-            db = sqlite3.connect(f"{address}?mode=ro&immutable=1", uri=True, isolation_level=None)
+            return self._connect("mode=ro&immutable=1")
+
+    def _reopen(self) -> None:
+        """Now that the file is known to be sound, open it as it will be used.
+
+        A reader too, where it may: only a connection that can write takes WAL's side files away when it closes.
+        """
+        try:
+            db = self._connect("mode=rw")
+        except sqlite3.OperationalError:
+            if self.writable:
+                raise
+            return
+        self._open().close()
+        self._db = db
         if self.writable:
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = FULL")
-        return db
+        else:
+            db.execute("PRAGMA query_only = ON")
 
     def _check_content(self) -> None:
         db = self._open()

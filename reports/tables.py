@@ -161,8 +161,10 @@ def _results(
         line += mean_cells(group.steps, 1, group.rate.n)[: 1 + whole]
         line += mean_cells(group.score, 3, group.rate.n)[: 1 + whole] if score else ()
         line += [_choices(group)] * choices + [str(len(group.void_attempts))]
-        cells.append(tuple(line))
-    return Table(title, tuple(columns), tuple(cells), marks, note)
+        cells.append(line)
+    filled = [i for i, c in enumerate(columns) if c.minor < 8 or any(line[i] != NOTHING for line in cells)]
+    rows = tuple(tuple(line[i] for i in filled) for line in cells)
+    return Table(title, tuple(columns[i] for i in filled), rows, marks, note)
 
 
 def paired(runs: Sequence[Run]) -> Table | None:

@@ -209,6 +209,15 @@ def test_a_reader_cannot_add(path: Path) -> None:
         reader.add(record(trial=5))
 
 
+def test_a_reader_leaves_the_folder_as_it_found_it(path: Path) -> None:
+    before = filled(path, 3).read_bytes()
+    names = sorted(file.name for file in path.parent.iterdir())
+    with RecordStore(path) as reader:
+        assert len(reader.episodes()) == 3
+    assert sorted(file.name for file in path.parent.iterdir()) == names == ["episodes.sqlite", "episodes.sqlite.lock"]
+    assert path.read_bytes() == before
+
+
 def test_a_store_locked_by_another_program_is_named_and_nothing_is_lost(path: Path) -> None:
     with RecordStore(path, create=True, busy_s=0.05) as store:
         store.add(record())
