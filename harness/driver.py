@@ -155,10 +155,10 @@ class StageRun:
         record = result.record
         stem = file_stem(record)
         if result.trace:
-            (self._run.folder / "logs" / f"{stem}.txt").write_text(result.trace)
+            self._run.keep_file(f"logs/{stem}.txt", result.trace.encode())
         if result.video is not None:
             record = replace(record, video=f"videos/{stem}.mp4")
-            (self._run.folder / record.video).write_bytes(result.video)
+            self._run.keep_file(record.video, result.video)
         return record
 
     def _repeat(self, spec: EpisodeSpec, record: EpisodeRecord, queue: Queue) -> None:

@@ -15,7 +15,7 @@ from harness.plan import PlanError, scenes
 from policies.base import PolicySpec
 from reports import manifest as manifests
 from reports.manifest import Manifest, ManifestError, SuitePlan
-from reports.records import FILE_NAME, RecordStore
+from reports.records import FILE_NAME, RecordError, RecordStore
 from suites.protocol import Suite
 
 
@@ -59,6 +59,16 @@ class Run:
         self.manifest = known.with_simulator(suite, simulator)
         self.manifest.write(self.folder)
 
+    def keep_file(self, name: str, content: bytes) -> None:
+        """Write a video or log. Raises RecordError; its episode is then not recorded, and runs again on resume."""
+        try:
+            (self.folder / name).write_bytes(content)
+        except OSError as error:
+            raise RecordError(
+                f"cannot write {self.folder / name}: {error.strerror or error}; make room or mend the folder, then run "
+                "the same command again: finished episodes are kept"
+            ) from error
+
     def close(self) -> None:
         self.store.close()
 
@@ -92,7 +102,12 @@ def open_run(config: RunConfig, policy: PolicyConfig) -> Run:
         config=config.composed,
     )
     for part in ("videos", "logs"):
-        (folder / part).mkdir(parents=True, exist_ok=True)
+        try:
+            (folder / part).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RecordError(
+                f"cannot create {folder / part}: {error.strerror or error}; choose another folder with run.dir=FOLDER"
+            ) from error
     if (folder / manifests.FILE_NAME).exists():
         old = manifests.read(folder)
         new = _carry_over(old, new)
