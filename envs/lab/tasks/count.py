@@ -2,7 +2,8 @@
 
 After each block but the last the yellow button is pressed, after the last the red one. The present frame never shows
 what was done: a block sinks through the box's dark lid and comes up at a new place on the table, so that there are
-always four, and the buttons spring back.
+always four, and the buttons spring back. (A policy that wrote the count into its own pose could do without memory;
+the expert's pose depends on what is to be done next, and on nothing else.)
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -70,7 +71,17 @@ def run_until_free(env: LabEnv) -> None:
         env.step_chunk(np.zeros((1, 7), dtype=np.float32))
 
 
-def fresh_process(code: str) -> str:
-    """What another Python process prints."""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+PLAIN_PROCESSOR = {
+    "NPY_DISABLE_CPU_FEATURES": "X86_V3 X86_V4 AVX512_ICL AVX512_SPR",
+    "GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX2,-FMA,-AVX,-FMA4,-AVX512F",
+}
+"""Makes NumPy and the C library compute as they would on a processor without wide or fused instructions."""
+
+
+def fresh_process(code: str, variables: dict[str, str] | None = None) -> str:
+    """What another Python process prints, with these environment variables set in it."""
+    surroundings = {**os.environ, **(variables or {})}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120, env=surroundings
+    )
     return done.stdout.strip()

@@ -9,7 +9,7 @@ from envs.base import SceneError
 from envs.lab import describe, make
 from envs.lab.env import LabEnv
 from envs.lab.task import lab_tasks, trial_generator
-from tests.envs.lab.helpers import TASKS, fresh_process, play
+from tests.envs.lab.helpers import PLAIN_PROCESSOR, TASKS, fresh_process, play
 
 HASHES = """
 from envs.lab import make
@@ -32,6 +32,11 @@ def test_the_same_scene_has_the_same_hash_in_any_order_and_in_a_fresh_process(en
     back = [hash_of(env, task, 4) for task in reversed(TASKS)]
     assert forth == back[::-1]
     assert forth == fresh_process(HASHES.format(tasks=TASKS)).split()
+
+
+def test_the_hash_does_not_depend_on_what_the_processor_can_do(env: LabEnv) -> None:
+    ours = [hash_of(env, task, 4) for task in TASKS]
+    assert ours == fresh_process(HASHES.format(tasks=TASKS), PLAIN_PROCESSOR).split()
 
 
 @pytest.mark.parametrize("task", TASKS)
