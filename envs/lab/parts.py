@@ -2,7 +2,8 @@
 
 Lengths in metres, table top at z = 0, x to the right of the front camera, y away from it. Every piece is placed by the
 task at each trial: fixtures stand on mocap bodies (`World.put`), loose things on free joints (`World.lay`), colours are
-painted (`World.paint`). Collision bits: 1 loose things and everything solid, 2 things only the hand may push.
+painted (`World.paint`). Collision bits: 1 loose things and everything solid, 2 what gives way (caps,
+drawers), pushed by the hand and by loose things, never by the table it stands in.
 """
 
 from __future__ import annotations
@@ -73,8 +74,8 @@ def rgba(colour: Colour, alpha: float = 1.0) -> str:
 
 
 def button(name: str, radius: float = 0.045, top: float = BUTTON_TOP) -> str:
-    """A round button: fixture `name`, sprung cap (joint and geom `name_cap`) that high, dark rim. Only the hand pushes
-    it, with 3 N to `BUTTON_PRESS`."""
+    """A round button: fixture `name`, sprung cap (joint and geom `name_cap`) that high, dark rim. 3 N press it to
+    `BUTTON_PRESS`, so a block that lies on it does not."""
     half = top / 2 - 0.003
     return f"""
     <body name="{name}" mocap="true">
@@ -102,7 +103,7 @@ def block(name: str, half: float = BLOCK_HALF, density: float = 400.0) -> str:
     return f"""
     <body name="{name}">
       <freejoint name="{name}"/>
-      <geom name="{name}" type="box" size="{half} {half} {half}" density="{density}"/>
+      <geom name="{name}" type="box" size="{half} {half} {half}" density="{density}" contype="3"/>
     </body>"""
 
 
