@@ -26,17 +26,26 @@ RUN_HELP = """
 Run policies on suites, or resume a run: exactly the missing episodes run.
 
 [bold]memvla run suite=lab_memory policy=expert[/]
-
 [bold]memvla run suite=lab_general,lab_memory policy=expert,random run.trials=5 run.dir=results/first[/]
+[bold]memvla run suite=libero_object policy=expert run.trials=5 cluster.workers=2[/]
 
-[bold]memvla run suite=libero_object policy=expert run.trials=5 cluster=local cluster.workers=2[/]
+Words are key=value, lists are separated by commas:
+  [bold]suite[/]                       one or more; see memvla suites
+  [bold]policy[/], policy.OPTION       one or more, each with a run of its own; see memvla policies
+  [bold]run.dir[/]                     folder of the runs (results/DATE_TIME); an existing one is resumed
+  [bold]run.trials[/], run.tasks=[...] scenes per task; only these tasks
+  [bold]run.seed[/]                    all randomness of policies comes from it (0)
+  [bold]run.attempts[/], run.max_void  attempts at a scene that stays void (3); share of voids that stops the run
+  [bold]run.videos[/], run.film_every  trials filmed per task (1); steps between two frames (2)
+  [bold]cluster[/]=local|inline        Ray on this machine, or this process alone
+  [bold]cluster.address[/]             join a Ray cluster: HOST:PORT or auto
+  [bold]cluster.workers[/], .max_batch simulators at once (one per CPU); episodes in one policy call (16)
+  [bold]cluster.gpus_per_host[/]       GPUs reserved for the policy
+  [bold]cluster.recycle_episodes[/], .recycle_growth_mb   when a worker is replaced
+  [bold]limits.PHASE[/]                seconds until a phase counts as hung: build reset step draw policy start end
+  [bold]protocol.FIELD[/]              change the suites' protocol; changes its fingerprint, so results stand apart
 
-Words are key=value; lists are separated by commas. Keys: suite, policy, policy.OPTION, run.{dir,trials,tasks,seed,
-attempts,max_void,videos,film_every}, cluster=inline|local, cluster.{address,workers,max_batch,recycle_episodes},
-limits.PHASE (seconds), protocol.FIELD (changes the protocol's fingerprint).
-
-Exit code: 0 every planned episode is scored; 2 some are not (void attempts, or too many of them); 1 a mistake in the
-command or the set-up; 130 stopped by Ctrl-C.
+Exit code: 0 every planned episode is scored; 2 some are not; 1 a mistake in command or set-up; 130 Ctrl-C.
 """
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import zmq
 from extra_policies import Faulty, Remembering
@@ -254,3 +256,26 @@ def test_a_session_that_ends_is_not_waited_for() -> None:
     assert scheduler.hold(1.6) > 0
     scheduler.ended(EPISODES[1])
     assert scheduler.hold(1.6) == 0.0
+
+
+def test_thousands_of_episodes_leave_nothing_behind(serve) -> None:
+    """State, sessions and owners are back to zero, and the process has not grown."""
+    host_policy = remembering()
+    remote = RemotePolicy(host_policy.spec, serve(host_policy), name="worker-1")
+    host = serve.hosts[0]
+
+    def play_many(first: int, count: int) -> None:
+        for trial in range(first, first + count):
+            episode = EpisodeId("point", "reach", trial)
+            remote.start([start(episode)])
+            remote.act([replace(request(EPISODES[0], 0), episode=episode)])
+            remote.end([episode])
+
+    play_many(0, 500)
+    before = psutil.Process().memory_info().rss
+    play_many(500, 3000)
+    grown = psutil.Process().memory_info().rss - before
+    assert host.policy.live() == 0
+    assert (len(host._owners), len(host._scheduler.sessions), len(host._queue)) == (0, 0, 0)
+    assert grown < 20 * 2**20, f"grown by {grown / 2**20:.1f} MiB over 3000 episodes"
+    remote.close()

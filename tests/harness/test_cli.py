@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
+from harness.config import ClusterSettings, Limits, RunSettings
 from reports.records import RecordStore
 
 
@@ -138,6 +140,15 @@ def test_help_teaches_every_verb(verb: str) -> None:
     done = memvla(verb, "--help")
     assert done.returncode == 0
     assert len(done.stdout) > 200
+
+
+def test_the_help_of_run_names_every_key() -> None:
+    said = memvla("run", "--help", COLUMNS="200").stdout
+    for section, kind in (("run", RunSettings), ("cluster", ClusterSettings)):
+        for field in fields(kind):
+            if field.name != "kind":
+                assert f".{field.name}" in said, f"{section}.{field.name} is not in the help"
+    assert all(field.name in said for field in fields(Limits))
 
 
 def test_help_and_lists_load_no_simulator_no_torch_and_no_ray() -> None:
