@@ -165,5 +165,5 @@ class World:
 
 
 def _turned(yaw: float) -> Vector:
-    """Quaternion (w, x, y, z) of a turn about the vertical."""
-    return STILL if yaw == 0.0 else np.array([np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2)])
+    """Quaternion (w, x, y, z) of a turn about the vertical, to 12 decimals: the last bit of a sine is the machine's."""
+    return STILL if yaw == 0.0 else np.array([np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2)]).round(12)
