@@ -82,14 +82,24 @@ class MemoryVLANetwork(nn.Module):
         self.config = config
         self.vlm = VLM(config)
         self.memory = Memory(config)
+        self.imagination = None
+        if config.imagination is not None:
+            from policies.memoryvla.imagination import Imagination  # diffusers is slow to import
+
+            self.imagination = Imagination(config.imagination, config.perception)
         self.action_model = ActionModel(expert_of(config, perception=True))
 
     def forward(self, inputs: Inputs, stores: Stores, slots: Tensor) -> tuple[Tensor, Tensor]:
         """What conditions the action expert: cognition token [B, 1, D] and perceptual tokens [B, V * P, d]. Writes
-        the frames into the memories at `slots`."""
+        the frames into the memories at `slots`: what is remembered is what was seen, never what was imagined. Only the
+        first view is imagined."""
         cognition, vision = self.vlm(inputs)
-        out: tuple[Tensor, Tensor] = self.memory(cognition, vision, inputs.times, stores, slots)
-        return out
+        cognition, perception = self.memory(cognition, vision, inputs.times, stores, slots)
+        if self.imagination is not None:
+            if inputs.world_ids is None or inputs.noise is None:
+                raise ValueError("imagination needs the instruction in the world model's ids, and noise to start from")
+            perception = self.imagination(perception, inputs.pictures[:, 0], inputs.world_ids, inputs.noise)
+        return cognition, perception
 
 
 def slot_tensor(slots: list[int], device: torch.device) -> Tensor:

@@ -36,7 +36,16 @@ class MemoryVLAPolicy(VLAPolicy[MemoryVLANetwork]):
     def memory_per_episode(self) -> int:
         return sum(store.bytes_per_slot() for store in self._stores.values())
 
+    def dream_shape(self) -> tuple[int, ...]:
+        imagination = self.network.imagination
+        return () if imagination is None else imagination.world.noise_shape
+
 
 def memoryvla(context: PolicyContext, **options: Any) -> MemoryVLAPolicy:
     """MemoryVLA for a suite. options: the keys of memoryvla.yaml."""
     return MemoryVLAPolicy(*build(context, MemoryVLANetwork, "memoryvla", options))
+
+
+def memoryvla_pp(context: PolicyContext, **options: Any) -> MemoryVLAPolicy:
+    """MemoryVLA++ for a suite: memory and imagination. options: the keys of memoryvla_pp.yaml."""
+    return MemoryVLAPolicy(*build(context, MemoryVLANetwork, "memoryvla_pp", options))

@@ -15,7 +15,7 @@ from policies.vla.checkpoint import Checkpoint, fill, read_checkpoint
 from policies.vla.config import ModelConfig, changed, preset, unknown
 from policies.vla.conventions import convention_of
 from policies.vla.dit import DiT, PerceptionAttention
-from policies.vla.language import Prompter, lab_tokenizer, read_tokenizer
+from policies.vla.language import Prompter, WorldPrompter, lab_tokenizer, read_tokenizer
 from policies.vla.policy import Loaded, Serving, cameras_of
 from policies.vla.statistics import ActionStatistics, choose_statistics
 
@@ -27,6 +27,7 @@ OTHERS = (
     "preset",
     "checkpoint",
     "tokenizer",
+    "world_tokenizer",
     "unnorm_key",
     "cameras",
     "state",
@@ -68,6 +69,7 @@ def _untrained(
     if given.get("state"):
         config = replace(config, state=len(context.env.state))
     prompter = Prompter(_tokenizer(given, size), config.language)
+    world_prompter = _world_prompter(given, config, prompter)
     device, dtype = _place(given)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(int(given.get("seed", 0)))
@@ -80,6 +82,7 @@ def _untrained(
         statistics=ActionStatistics.unit(config.action),
         convention=convention_of(None, context),
         cameras=cameras,
+        world_prompter=world_prompter,
     )
 
 
@@ -95,6 +98,7 @@ def _from_checkpoint(
     cameras = cameras_of(context, given.get("cameras") or found.cameras, config.views)
     tokenizer = found.tokenizer if "tokenizer" not in given else Path(str(given["tokenizer"]))
     prompter = Prompter(read_tokenizer(tokenizer), config.language)
+    world_prompter = _world_prompter(given, config, prompter)
     device, dtype = _place(given)
     network = _made(make, config, device, dtype)
     fill(network, found.state(), f"checkpoint {given['checkpoint']}")
@@ -105,6 +109,7 @@ def _from_checkpoint(
         statistics=statistics,
         convention=convention if found.action is None else replace(convention, action=found.action),
         cameras=cameras,
+        world_prompter=world_prompter,
         memory_scope=found.memory_scope,
     )
 
@@ -149,6 +154,19 @@ def _tokenizer(given: Mapping[str, Any], size: str) -> Any:
     if size == "lab":
         return lab_tokenizer()
     raise PolicyError("preset 7b reads LLaMA-2's tokenizer: name its tokenizer.json with policy.tokenizer=FILE")
+
+
+def _world_prompter(given: Mapping[str, Any], config: ModelConfig, prompter: Prompter) -> WorldPrompter | None:
+    """The world model's own tokenizer where it is named, else the policy's (the `lab` preset shares one)."""
+    if config.imagination is None:
+        return None
+    named = given.get("world_tokenizer")
+    tokenizer = read_tokenizer(Path(str(named))) if named else prompter.tokenizer
+    if not named and config.imagination.text_vocabulary != config.language.vocabulary:
+        raise PolicyError(
+            "the world model reads CLIP's tokenizer: name its tokenizer.json with policy.world_tokenizer=FILE"
+        )
+    return WorldPrompter(tokenizer, config.imagination.text_tokens, config.imagination.text_vocabulary)
 
 
 @torch.no_grad()

@@ -122,37 +122,55 @@ class MemoryOptions:
 
 @dataclass(frozen=True)
 class ImaginationOptions:
-    """The world model and how its imagination is used; see `policies.memoryvla.imagination`.
+    """The world model (Stable Video Diffusion) and how its imagination is used; see `policies.memoryvla.imagination`.
 
-    size: side of the world model's pictures in pixels; channels: widths of the UNet's levels; heads: of its attention
-    by level; cross: width of its text conditioning; horizon: imagined frames K; steps: denoising steps that are run of
-    `schedule` (1: the first, noisiest); queries: imagined tokens a frame; layers, former_heads: of the imagination
-    former; integration: `gate` (memory-guided cross-attention) or `add`.
+    size: side of the world model's pictures in pixels; channels, heads: of the UNet's levels (channels in multiples of
+    32, as diffusers' norms need); blocks: residual blocks a level; cross: width of its text conditioning; latent:
+    channels of the VAE's levels, each but the last halving the picture; text_*: the CLIP text encoder; frames: frames
+    the UNet imagines; fps: told to it; schedule: denoising steps of a whole sampling; steps: how many of them are run
+    (1: the first, from pure noise); horizon: imagined frames K that are used, the first ones; queries: tokens a frame
+    after the imagination former; layers, former_heads: of that former; integration: `gate` (memory-guided attention
+    and gate) or `add`; keep_bias: starting bias of the gate towards the tokens without imagination (4 to start from a
+    MemoryVLA checkpoint).
     """
 
     size: int = 256
     channels: tuple[int, ...] = (320, 640, 1280, 1280)
     heads: tuple[int, ...] = (5, 10, 20, 20)
-    layers_per_block: int = 2
+    blocks: int = 2
     cross: int = 1024
     latent: tuple[int, ...] = (128, 256, 512, 512)
-    norm_groups: int = 32
+    text_vocabulary: int = 49408
     text_width: int = 512
     text_layers: int = 12
     text_heads: int = 8
     text_tokens: int = 20
-    horizon: int = 16
-    steps: int = 1
+    frames: int = 16
+    fps: int = 4
     schedule: int = 20
+    steps: int = 1
+    horizon: int = 16
     queries: int = 16
     layers: int = 2
     former_heads: int = 8
     integration: str = "gate"
+    keep_bias: float = 0.0
 
     def __post_init__(self) -> None:
         one_of("imagination.integration", self.integration, ("gate", "add"))
-        if not 1 <= self.steps <= self.schedule:
-            raise PolicyError(f"imagination.steps must be 1 to {self.schedule}, was {self.steps}")
+        for name, most in (("steps", self.schedule), ("horizon", self.frames)):
+            if not 1 <= getattr(self, name) <= most:
+                raise PolicyError(f"imagination.{name} must be 1 to {most}, was {getattr(self, name)}")
+        if len(self.channels) < 3 or len(self.heads) != len(self.channels):
+            raise PolicyError("imagination.channels and imagination.heads need the same three levels or more")
+        if self.cross % self.text_width:
+            raise PolicyError("imagination.cross must be a multiple of imagination.text_width")
+
+    @property
+    def grid(self) -> int:
+        """Side of the latent picture."""
+        halvings = len(self.latent) - 1
+        return self.size >> halvings
 
 
 @dataclass(frozen=True)
@@ -227,15 +245,16 @@ def preset(name: str, family: str) -> ModelConfig:
 
 LAB_IMAGINATION = ImaginationOptions(
     size=64,
-    channels=(16, 32, 48, 48),
-    heads=(1, 2, 3, 3),
-    layers_per_block=1,
+    channels=(32, 32, 64),
+    heads=(1, 1, 2),
+    blocks=1,
     cross=64,
-    latent=(8, 8, 16, 16),
-    norm_groups=8,
+    latent=(32, 32, 32, 32),
+    text_vocabulary=512,
     text_width=32,
     text_layers=1,
     text_heads=2,
+    frames=8,
     horizon=8,
     queries=4,
     former_heads=4,

@@ -91,6 +91,27 @@ class Prompter:
         return torch.tensor(rows), torch.tensor([len(ids) for ids in instructions])
 
 
+class WorldPrompter:
+    """Instructions to the ids of the world model's text encoder, padded or cut to one length."""
+
+    def __init__(self, tokenizer: Tokenizer, length: int, vocabulary: int) -> None:
+        if tokenizer.get_vocab_size() > vocabulary:
+            raise PolicyError(
+                f"the world model's tokenizer has {tokenizer.get_vocab_size()} tokens, its text encoder {vocabulary}: "
+                "they do not belong together"
+            )
+        begin, end = (tokenizer.token_to_id(name) for name in ("<|startoftext|>", "<|endoftext|>"))
+        clip = begin is not None and end is not None  # CLIP pads with its end; ours has ids of its own
+        self._begin, self._end, self._pad = (begin or 0, end or 0, end or 0) if clip else (1, 2, 0)
+        self._tokenizer, self._length = tokenizer, length
+
+    def ids(self, instruction: str) -> list[int]:
+        """Start, the sentence, end, padding: `length` ids."""
+        words = self._tokenizer.encode(instruction.strip().lower(), add_special_tokens=False).ids
+        found = [self._begin, *words[: self._length - 2], self._end]
+        return [*found, *[self._pad] * (self._length - len(found))]
+
+
 def read_tokenizer(path: Path) -> Tokenizer:
     """A `tokenizer.json`. Raises PolicyError where it is missing or unreadable."""
     if not path.is_file():

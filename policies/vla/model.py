@@ -19,8 +19,8 @@ class Inputs:
     """What a batch of policy calls looks like to a network.
 
     pictures uint8 [B, V, image, image, 3]; ids int64 [B, S] padded on the right, of which lengths [B] count; state
-    float32 [B, D] or None; times float64 [B]: the timestep memory entries will carry; noise float32 [B, ...] or None:
-    what the world model starts from.
+    float32 [B, D] or None; times float64 [B]: the timestep memory entries will carry. For a world model: world_ids
+    int64 [B, S], the instruction in its own ids; noise float32 [B, ...], what it starts from.
     """
 
     pictures: Tensor
@@ -28,6 +28,7 @@ class Inputs:
     lengths: Tensor
     state: Tensor | None
     times: Tensor
+    world_ids: Tensor | None = None
     noise: Tensor | None = None
 
 

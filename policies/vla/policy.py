@@ -29,7 +29,7 @@ from policies.vla.conventions import Convention
 from policies.vla.diffusion import sample
 from policies.vla.dit import DiT
 from policies.vla.images import pictures
-from policies.vla.language import Prompter
+from policies.vla.language import Prompter, WorldPrompter
 from policies.vla.model import Inputs, sampling_of
 from policies.vla.statistics import GRIPPER, ActionStatistics, settle, unnormalise
 
@@ -75,15 +75,18 @@ class Loaded(Generic[Network]):
     convention: Convention
     cameras: tuple[str, ...]
     memory_scope: str | None = None
+    world_prompter: WorldPrompter | None = None
 
 
 @dataclass
 class Session:
-    """One live episode. asked: policy calls so far; remembered: those since its memory was last emptied."""
+    """One live episode. ids, world_ids: its instruction for the policy and for the world model (if there is one);
+    asked: policy calls so far; remembered: those since its memory was last emptied."""
 
     start: EpisodeStart
     slot: int
     ids: list[int]
+    world_ids: list[int] | None
     asked: int = 0
     remembered: int = 0
     ensemble: AdaptiveEnsemble | None = None
@@ -156,16 +159,22 @@ class VLAPolicy(Policy, Generic[Network]):
                 f"all {self.serving.slots} slots of this policy are taken by live episodes; end some first, or raise "
                 "policy.slots"
             )
-        ready = [(start, self.loaded.prompter.ids(start.instruction)) for start in episodes]
+        ready = [(start, *self._read(start.instruction)) for start in episodes]
         opened: list[EpisodeId] = []
         try:
-            for start, ids in ready:
-                self._sessions.open(start.episode, Session(start, self._free[-1], ids, ensemble=self._new_ensemble()))
+            for start, ids, world_ids in ready:
+                session = Session(start, self._free[-1], ids, world_ids, ensemble=self._new_ensemble())
+                self._sessions.open(start.episode, session)
                 self.forget([self._free.pop()])
                 opened.append(start.episode)
         except PolicyError:
             self.end(opened)
             raise
+
+    def _read(self, instruction: str) -> tuple[list[int], list[int] | None]:
+        """An instruction's ids for the policy, and for the world model if there is one."""
+        world = self.loaded.world_prompter
+        return self.loaded.prompter.ids(instruction), world.ids(instruction) if world else None
 
     def _new_ensemble(self) -> AdaptiveEnsemble | None:
         return AdaptiveEnsemble(self.serving.ensemble, self.serving.alpha) if self.serving.ensemble else None
@@ -182,7 +191,7 @@ class VLAPolicy(Policy, Generic[Network]):
 
     def instruction_changed(self, episode: EpisodeId, instruction: str, *, keep_memory: bool) -> None:
         session = self._sessions.of(episode)
-        session.ids = self.loaded.prompter.ids(instruction)
+        session.ids, session.world_ids = self._read(instruction)
         session.ensemble = self._new_ensemble()
         if not keep_memory:
             self.forget([session.slot])
@@ -236,16 +245,17 @@ class VLAPolicy(Policy, Generic[Network]):
     def _inputs(self, rows: list[Row]) -> Inputs:
         ids, lengths = self.loaded.prompter.batch([row.session.ids for row in rows])
         states = [row.state for row in rows if row.state is not None]
+        worlds = [row.session.world_ids for row in rows if row.session.world_ids is not None]
         dream = self.dream_shape()
+        dreams = [row.generator.standard_normal(dream, dtype=np.float32) for row in rows] if dream else []
         return Inputs(
             pictures=self._tensor(np.stack([row.pictures for row in rows])),
             ids=ids.to(self._device),
             lengths=lengths.to(self._device),
             state=self._tensor(np.stack(states)) if states else None,
             times=torch.tensor([row.time for row in rows], dtype=torch.float64, device=self._device),
-            noise=self._tensor(np.stack([row.generator.standard_normal(dream, dtype=np.float32) for row in rows]))
-            if dream
-            else None,
+            world_ids=torch.tensor(worlds, device=self._device) if worlds else None,
+            noise=self._tensor(np.stack(dreams)) if dreams else None,
         )
 
     def _tensor(self, array: npt.NDArray[Any]) -> Tensor:

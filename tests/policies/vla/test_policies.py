@@ -15,12 +15,16 @@ import yaml
 from envs.spec import Observation
 from policies.base import ActRequest, EpisodeStart, PolicyError
 from policies.cogact.policy import cogact
-from policies.memoryvla.policy import memoryvla
+from policies.memoryvla.policy import memoryvla, memoryvla_pp
 from policies.vla.config import preset, to_data
 from policies.vla.policy import VLAPolicy
 from tests.policies.vla.playing import CONTEXT, SENTENCES, alone, episode, observation, request, start, together
 
-FAMILIES: dict[str, Callable[..., VLAPolicy[Any]]] = {"cogact": cogact, "memoryvla": memoryvla}
+FAMILIES: dict[str, Callable[..., VLAPolicy[Any]]] = {
+    "cogact": cogact,
+    "memoryvla": memoryvla,
+    "memoryvla_pp": memoryvla_pp,
+}
 
 
 def make(family: str, **options: Any) -> VLAPolicy[Any]:
@@ -35,28 +39,35 @@ def shared(family: str, batching: str = "exact") -> VLAPolicy[Any]:
     )
 
 
-LENGTHS = {episode(i): length for i, length in enumerate([9, 1, 5, 7, 2, 6, 3, 8, 4, 1, 5, 2, 3, 6, 2, 4, 3, 5])}
+ALL = {episode(i): length for i, length in enumerate([8, 1, 5, 2, 3, 4, 1, 2, 1, 3, 2, 1, 2, 1, 2, 3, 1])}
+SHORT = {episode(i): length for i, length in enumerate([6, 1, 2, 2])}  # imagining takes its time
+
+
+def lengths(family: str) -> dict[Any, int]:
+    return SHORT if family == "memoryvla_pp" else ALL
 
 
 @lru_cache(maxsize=4)
 def expected(family: str) -> dict[Any, Any]:
     """What every episode does alone, in exact mode."""
-    return {e: alone(shared(family), e, n) for e, n in LENGTHS.items()}
+    return {e: alone(shared(family), e, n) for e, n in lengths(family).items()}
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("batch", [1, 2, 7, 16])
+@pytest.mark.parametrize(
+    ("family", "batch"), [*((f, b) for f in ("cogact", "memoryvla") for b in (1, 3, 16)), ("memoryvla_pp", 3)]
+)
 def test_in_exact_mode_batch_mates_change_not_one_bit(family: str, batch: int) -> None:
     policy = shared(family)
-    for which, actions in together(policy, LENGTHS, batch, seed=batch).items():
+    for which, actions in together(policy, lengths(family), batch, seed=batch).items():
         assert np.array_equal(actions, expected(family)[which])
     assert policy.live() == 0
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("batch", [1, 3, 16])
+@pytest.mark.parametrize(
+    ("family", "batch"), [*((f, b) for f in ("cogact", "memoryvla") for b in (3, 16)), ("memoryvla_pp", 3)]
+)
 def test_in_fast_mode_batch_mates_change_rounding_only(family: str, batch: int) -> None:
-    for which, actions in together(shared(family, "fast"), LENGTHS, batch, seed=batch).items():
+    for which, actions in together(shared(family, "fast"), lengths(family), batch, seed=batch).items():
         motion = np.abs(actions - expected(family)[which])[..., :6]
         assert motion.max() <= 1e-4
 
@@ -307,6 +318,7 @@ def test_cameras_are_chosen_by_name() -> None:
         ({"ensemble": 9}, "longer than the chunk"),
         ({"expert": {"steps": 11}}, "ddim_steps must be one of"),
         ({"checkpoint": "nowhere"}, "no checkpoint at nowhere"),
+        ({"imagination": {"steps": 2}}, "imagination does not belong to this model"),
     ],
 )
 def test_a_wrong_option_is_refused_with_the_cure(options: dict[str, Any], error: str) -> None:
@@ -324,12 +336,29 @@ def test_the_policy_file_names_every_option_and_its_defaults_work(family: str) -
     assert FAMILIES[family].__module__ == module
     assert FAMILIES[family].__name__ == name
     options.pop("title")
-    wanted = {*SERVING, *OTHERS, *MODEL} - {"name", "imagination"} - ({"memory"} if family == "cogact" else set())
+    wanted = {*SERVING, *OTHERS, *MODEL} - {"name"}
+    if family != "memoryvla_pp":
+        wanted -= {"imagination", "world_tokenizer"}
+    if family == "cogact":
+        wanted -= {"memory"}
     assert set(options) == wanted
     policy = FAMILIES[family](CONTEXT, **options)
     assert policy.serving.batching == "exact"
-    if family == "memoryvla":
+    if family != "cogact":
         assert set(options["memory"]) == set(to_data(preset("lab", family).memory))
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"imagination": {"horizon": 9}}, "horizon must be 1 to 8"),
+        ({"imagination": {"steps": 0}}, "steps must be 1 to 20"),
+        ({"imagination": {"integration": "sum"}}, "gate, add"),
+    ],
+)
+def test_a_wrong_option_of_imagination_is_refused(options: dict[str, Any], error: str) -> None:
+    with pytest.raises(PolicyError, match=error):
+        make("memoryvla_pp", **options)
 
 
 def test_the_lab_preset_has_about_a_million_parameters() -> None:
