@@ -6,6 +6,8 @@ needle of a speed dial), and the hand is slowed, so that whoever waits to see wh
 
 from __future__ import annotations
 
+import math
+
 from envs.lab.parts import Colour, rgba
 from envs.lab.task import Trial
 
@@ -47,3 +49,14 @@ def fold(x: float, low: float, high: float) -> float:
         raise ValueError(f"walls at {low} and {high} leave no room")
     along = (x - low) % (2 * width)
     return low + (along if along < width else 2 * width - along)
+
+
+def heading(across: float, towards: float) -> tuple[tuple[float, float], float]:
+    """The way of something that goes `across` to the right while it comes `towards` the camera: its unit vector as
+    (to the right, towards), and its turn about the vertical, radians, 0 straight towards the camera.
+
+    The vector comes from a square root and divisions, which every processor does alike, and the turn is rounded to 9
+    decimals: the last bits of a sine or an arc tangent are the machine's, and would change the scene's hash.
+    """
+    length = math.sqrt(across * across + towards * towards)
+    return (across / length, towards / length), round(math.atan2(across, towards), 9)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from envs.lab.movers import Foreseen, fixture, painted
+from envs.lab.movers import Foreseen, fixture, heading, painted
 from envs.lab.parts import COLOURS, Colour, Parts, rgba
 from envs.lab.task import GOING, LOST, WON, LabTask
 from envs.lab.world import World
@@ -22,7 +22,8 @@ MAT = (-0.18, -0.08)
 """y of the mat's near and far edge, metres: the hand must be there when it stops the ball."""
 RADIUS = 0.03
 """Of the ball, metres."""
-SLOPE = math.radians(25)
+RISE, RUN = 8 / 17, 15 / 17
+"""Sine and cosine of the ramp's slope (28 degrees); fractions, so that no sine's last bit gets into a scene."""
 RAMP = 0.26
 """Length of the ramp along its slope, metres."""
 UP = (0.07, 0.13)
@@ -50,23 +51,20 @@ MAT_COLOUR: Colour = (0.36, 0.50, 0.38)
 RAMP_COLOUR: Colour = (0.80, 0.74, 0.62)
 
 
-def _on_slope(along: float, above: float) -> tuple[float, float, float]:
-    """The point so far up the slope and above its surface, in the ramp's own frame (its foot at 0, rising to +y)."""
-    return 0.0, along * math.cos(SLOPE) - above * math.sin(SLOPE), along * math.sin(SLOPE) + above * math.cos(SLOPE)
+def _on_slope(along: float, above: float) -> tuple[float, float]:
+    """y and z, in the ramp's own frame (its foot at 0, rising to +y), of a point so far up the slope and above it."""
+    return along * RUN - above * RISE, along * RISE + above * RUN
 
 
-def _ramp() -> str:
-    tilt, (x, y, z) = f"{math.degrees(SLOPE)} 0 0", _on_slope(RAMP / 2, -0.004)
-    return (
-        f'<geom name="ramp" type="box" size="0.035 {RAMP / 2} 0.004" pos="{x} {y} {z}" euler="{tilt}" '
-        f'rgba="{rgba(RAMP_COLOUR)}"/>'
-    )
-
-
-_TILT = f"{math.degrees(SLOPE)} 0 0"
+_TILT = "28.072487 0 0"
+_Y, _Z = _on_slope(RAMP / 2, -0.004)
 PARTS = Parts(
     painted((0.32, (MAT[1] - MAT[0]) / 2, 0.001), (0.0, sum(MAT) / 2, 0.001), MAT_COLOUR)
-    + fixture("ramp", _ramp())
+    + fixture(
+        "ramp",
+        f'<geom name="ramp" type="box" size="0.035 {RAMP / 2} 0.004" pos="0 {_Y:.6f} {_Z:.6f}" euler="{_TILT}" '
+        f'rgba="{rgba(RAMP_COLOUR)}"/>',
+    )
     + fixture(
         "gate",
         f'<geom name="gate" type="box" size="0.035 0.003 {RADIUS}" euler="{_TILT}" rgba="{rgba(COLOURS["blue"])}"/>',
@@ -95,22 +93,21 @@ class InterceptBall(Foreseen):
         self._burn(0)
         world.lay("ball", self._at(self.up, RADIUS))
         world.hand.start((self.start, sum(MAT) / 2 + rng.uniform(-0.01, 0.01), rng.uniform(0.02, 0.05)))
-        world.settle(8)
 
     def _draw(self, rng: np.random.Generator) -> bool:
         """Ramp, gate and start of the hand; False if they do not go together."""
         self.foot = np.array([rng.uniform(-0.16, 0.16), rng.uniform(0.06, 0.10)])
         self.up = float(rng.uniform(*UP))
         cross = float(rng.uniform(-0.22, 0.22))
-        self.aim = math.atan2(cross - self.foot[0], self.foot[1] - sum(MAT) / 2)
+        self.way, self.aim = heading(cross - self.foot[0], self.foot[1] - sum(MAT) / 2)
         self.start = float(rng.uniform(-0.10, 0.10))
         return abs(self.aim) <= AIM and MISSED_BY[0] < abs(cross - self.start) < MISSED_BY[1]
 
     def _at(self, along: float, above: float, beside: float = 0.0) -> tuple[float, float, float]:
         """World place of a point so far up the slope, above it and to its right."""
-        _, y, z = _on_slope(along, above)
-        c, s = math.cos(self.aim), math.sin(self.aim)
-        return self.foot[0] + beside * c - y * s, self.foot[1] + beside * s + y * c, z
+        y, z = _on_slope(along, above)
+        right, near = self.way
+        return self.foot[0] + beside * near - y * right, self.foot[1] + beside * right + y * near, z
 
     def _burn(self, clock: int) -> None:
         """Stand the fuse where it is at the start of step `clock`."""
@@ -139,7 +136,7 @@ class InterceptBall(Foreseen):
     def _speed(self) -> float:
         """How fast the ball moves the way the ramp points, m/s."""
         vx, vy = self.world.velocity("ball")[:2]
-        return float(vx * math.sin(self.aim) - vy * math.cos(self.aim))
+        return float(vx * self.way[0] - vy * self.way[1])
 
     def _decide(self, won: bool) -> Advance:
         if won:

@@ -22,20 +22,22 @@ from envs.lab.world import World
 from envs.spec import Advance
 
 SPEEDS = {"low": (0.06, 0.08), "mid": (0.13, 0.17), "high": (0.26, 0.30)}
-"""m/s, slowest and fastest of each task; the hand's own top speed is 0.24 m/s."""
+"""m/s, slowest and fastest of each task; the hand's own top speed is 0.2 m/s."""
 DIAL = (0.04, 0.32)
 """m/s at the needle's two ends."""
 NEEDLE = math.radians(75)
 """The needle's turn at its two ends: to the left where slow, to the right where fast, radians."""
 TOP = 0.02
 """Height of the belt's surface, metres."""
-ENTRY, END = 0.24, -0.19
+ENTRY, END = 0.14, -0.15
 """y at which the block starts (about) and at which it is lost, metres. The belt runs towards -y."""
 HALF_WIDTH, SLAT = 0.075, 0.06
 """Half the belt's width and the distance of its stripes, metres."""
-LIFTED = 0.04
+LIFTED = 0.03
 """Picked when it is held so far above where it lay, metres."""
-HAND_STEP = 0.012
+ACROSS = (0.08, 0.12)
+"""How far beside the middle of the belt the hand starts, least and most, metres."""
+HAND_STEP = 0.010
 
 BELT: Colour = (0.25, 0.26, 0.28)
 STRIPE: Colour = (0.42, 0.43, 0.45)
@@ -52,14 +54,14 @@ PHRASES = (
 def _belt() -> str:
     """Slab and stripes, as long as the covers at both ends hide its return by one stripe; and those covers."""
     stripes = "".join(
-        painted((HALF_WIDTH, 0.006, 0.0005), (0.0, y, TOP / 2), STRIPE) for y in np.arange(-0.24, 0.37, SLAT).round(3)
+        painted((HALF_WIDTH, 0.006, 0.0005), (0.0, y, TOP / 2), STRIPE) for y in np.arange(-0.20, 0.26, SLAT).round(3)
     )
     return (
         f'<body name="belt" pos="0 0 {TOP / 2}"><joint name="belt" type="slide" axis="0 -1 0"/>'
-        f'<geom name="belt" type="box" size="{HALF_WIDTH} 0.34 {TOP / 2}" pos="0 0.06 0" mass="1000" '
+        f'<geom name="belt" type="box" size="{HALF_WIDTH} 0.25 {TOP / 2}" pos="0 0.02 0" mass="1000" '
         f'rgba="{rgba(BELT)}"/>{stripes}</body>'
-        + painted((HALF_WIDTH + 0.01, 0.045, 0.025), (0.0, -0.285, 0.025), COVER)
-        + painted((HALF_WIDTH + 0.01, 0.045, 0.05), (0.0, 0.345, 0.05), COVER)
+        + painted((HALF_WIDTH + 0.01, 0.045, 0.025), (0.0, -0.26, 0.025), COVER)
+        + painted((HALF_WIDTH + 0.01, 0.05, 0.05), (0.0, 0.235, 0.05), COVER)
     )
 
 
@@ -88,14 +90,14 @@ class ConveyorPick(Foreseen):
         self.belt = float(rng.uniform(-0.10, 0.10))
         self.phase = float(rng.uniform(0.0, SLAT))
         world.put("conveyor", (self.belt, 0.0, 0.0))
-        dial = (self.belt + (0.19 if self.belt < 0 else -0.19), 0.04, 0.0)
+        side = 1.0 if self.belt < 0 else -1.0
+        dial = (self.belt + side * 0.19, 0.02, 0.0)
         share = (self.speed - DIAL[0]) / (DIAL[1] - DIAL[0])
         world.put("dial", dial)
         world.put("needle", dial, NEEDLE * (1 - 2 * share))
         self._block(rng)
-        side = rng.choice((-1.0, 1.0))
-        across = self.belt + side * rng.uniform(0.06, 0.12)
-        world.hand.start((across, rng.uniform(-0.12, -0.04), rng.uniform(0.14, 0.18)), opening=0.04)
+        across = self.belt - side * rng.uniform(*ACROSS)
+        world.hand.start((across, rng.uniform(-0.16, -0.08), rng.uniform(0.14, 0.18)), opening=0.04)
 
     def _block(self, rng: np.random.Generator) -> None:
         self.blocks = Blocks(self.world, 1)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from envs.lab.movers import Foreseen, fixture, fold, painted
+from envs.lab.movers import Foreseen, fixture, fold, heading, painted
 from envs.lab.parts import COLOURS, DARK, Colour, Parts, rgba
 from envs.lab.task import GOING, LOST, WON, LabTask
 from envs.lab.world import World
@@ -80,26 +80,21 @@ class CatchPuck(Foreseen):
     def _draw(self, rng: np.random.Generator) -> bool:
         """Walls, launcher, landing point and start of the hand; False if they do not go together."""
         self.walls = np.array([-rng.uniform(0.19, 0.23), rng.uniform(0.19, 0.23)])
-        low, high = self.walls + (RADIUS, -RADIUS)
+        low, high = self.walls[0] + RADIUS, self.walls[1] - RADIUS
         self.landing = float(rng.uniform(low, high))
         straight = (self.landing, 2 * low - self.landing, 2 * high - self.landing)[int(rng.integers(3))]
         """x at which the puck would cross the line if the wall it bounces off (none, left, right) were not there."""
         self.pivot = float(rng.uniform(-0.07, 0.07))
-        self.aim = math.atan2(straight - self.pivot, PIVOT_Y - LINE)
+        self.way, self.aim = heading(straight - self.pivot, PIVOT_Y - LINE)
         self.start = float(rng.uniform(-0.08, 0.08))
         away = abs(self.landing - self.start)
         return abs(self.aim) <= AIM and MISSED_BY[0] < away < MISSED_BY[1]
 
-    def _muzzle(self) -> tuple[float, float]:
-        return self.pivot + BAR_HALF * math.sin(self.aim), PIVOT_Y - BAR_HALF * math.cos(self.aim)
-
-    def at(self, way: float) -> npt.NDArray[np.float64]:
-        """The puck's x, y after `way` metres from the muzzle (negative: still on the bar), [2]."""
-        x, y = self._muzzle()
-        x, y = x + way * math.sin(self.aim), y - way * math.cos(self.aim)
-        if way > 0:
-            x = fold(x, self.walls[0] + RADIUS, self.walls[1] - RADIUS)
-        return np.array([x, y])
+    def at(self, gone: float) -> tuple[float, float]:
+        """The puck's x, y when it has gone so many metres past the muzzle (negative: still on the bar)."""
+        right, near = self.way
+        x, y = self.pivot + (BAR_HALF + gone) * right, PIVOT_Y - (BAR_HALF + gone) * near
+        return (fold(x, self.walls[0] + RADIUS, self.walls[1] - RADIUS) if gone > 0 else x), y
 
     def _place(self, clock: int) -> None:
         """Stand the puck where it is at the start of step `clock`."""
@@ -124,7 +119,7 @@ class CatchPuck(Foreseen):
 
     def privileged(self) -> dict[str, npt.NDArray[Any]]:
         return {
-            "puck": self.puck.copy(),
+            "puck": np.array(self.puck),
             "aim": np.array([self.pivot, PIVOT_Y, self.aim]),
             "walls": self.walls.copy(),
             "line": np.array([LINE]),

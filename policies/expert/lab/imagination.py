@@ -10,9 +10,8 @@ import numpy as np
 from policies.expert.lab import Seen
 from policies.expert.lab.moves import TURN, Action, HandPose, Vector
 
-def head_for(
-    hand: HandPose, goal: Sequence[float] | Vector, step: float, *, closed: bool, yaw: float = 0.0
-) -> Action:
+
+def head_for(hand: HandPose, goal: Sequence[float] | Vector, step: float, *, closed: bool, yaw: float = 0.0) -> Action:
     """One action [7] towards tip position `goal` [3], each axis as fast as it can, the hand levelled and at `yaw`.
 
     step: metres an action of 1 moves the hand in this task (these tasks slow it down).
@@ -71,9 +70,11 @@ class ConveyorPick:
     The fingers open across the belt, so a low hand that is in line with the block lets it come between them.
     """
 
-    STEP = 0.012
-    CLEAR, LOW = 0.10, 0.032
+    STEP = 0.010
+    CLEAR, LOW = 0.085, 0.032
     """Tip heights: over the block, and gripping it, metres."""
+    APART = 0.045
+    """The hand may be low and out of line only while the block is further upstream than this, metres."""
     HALF = 0.025
     """Half the block's edge, metres."""
 
@@ -83,19 +84,24 @@ class ConveyorPick:
     def act(self, seen: Seen) -> Action:
         hand = HandPose.of(seen)
         x, y, z, yaw = (float(number) for number in seen["blocks"][0])
-        run = float(seen["belt"][1]) * 0.05
+        run, end = float(seen["belt"][1]) * 0.05, float(seen["belt"][2])
         aside, gap = x - hand.tip[0], y - hand.tip[1]
         between = abs(aside) < 0.015 and abs(gap) < 0.026 and 0.0 < z - hand.tip[2] < 0.03
-        if between and (hand.opening < 0.036 or abs(gap) < 0.014):
+        if between and (hand.opening < 0.036 or abs(gap) < 0.018):
             gripped = hand.opening < self.HALF + 0.003
             up = hand.tip[2] + 2 * self.STEP if gripped else self.LOW
             return head_for(hand, (x, y - run, up), self.STEP, closed=True, yaw=hand.yaw)
         in_line = abs(aside) < 0.012 and abs(hand.yaw - yaw) < 0.15 and hand.opening > 0.034
+        steps = abs(aside) / self.STEP + 1
+        before = y - run * steps - self.APART
+        ahead = hand.opening > 0.034 and before > max(end, hand.tip[1] - self.STEP * steps)
+        if ahead and not in_line:
+            return head_for(hand, (x, min(before, 0.20), self.LOW), self.STEP, closed=False, yaw=yaw)
         low = self.LOW if in_line else self.CLEAR
-        steps = max(abs(aside), abs(low - hand.tip[2])) / self.STEP + 2
-        meet = y - run * steps
-        if not in_line and hand.tip[2] < self.CLEAR - 0.02 and abs(aside) < 0.10 and abs(gap) < 0.10:
+        beside = hand.tip[2] < self.CLEAR - 0.02 and abs(aside) < 0.10 and abs(gap) < 0.10
+        if beside and not in_line:
             return head_for(hand, (hand.tip[0], hand.tip[1], self.CLEAR), self.STEP, closed=False, yaw=hand.yaw)
+        meet = y - run * (max(abs(aside), abs(low - hand.tip[2])) / self.STEP + 2)
         return head_for(hand, (x, min(meet, 0.20), low), self.STEP, closed=False, yaw=yaw)
 
 
