@@ -90,7 +90,7 @@ class InterceptBall(Foreseen):
             pass
         world.put("ramp", (self.foot[0], self.foot[1], 0.0), self.aim)
         world.put("gate", self._at(self.up - RADIUS - 0.003, RADIUS), self.aim)
-        self._burn(0)
+        world.put("fuse", self._fuse(0), self.aim)
         world.lay("ball", self._at(self.up, RADIUS))
         world.hand.start((self.start, sum(MAT) / 2 + rng.uniform(-0.01, 0.01), rng.uniform(0.02, 0.05)))
 
@@ -101,7 +101,8 @@ class InterceptBall(Foreseen):
         cross = float(rng.uniform(-0.22, 0.22))
         self.way, self.aim = heading(cross - self.foot[0], self.foot[1] - sum(MAT) / 2)
         self.start = float(rng.uniform(-0.10, 0.10))
-        return abs(self.aim) <= AIM and MISSED_BY[0] < abs(cross - self.start) < MISSED_BY[1]
+        in_view = abs(self._fuse(0)[0]) < 0.27
+        return in_view and abs(self.aim) <= AIM and MISSED_BY[0] < abs(cross - self.start) < MISSED_BY[1]
 
     def _at(self, along: float, above: float, beside: float = 0.0) -> tuple[float, float, float]:
         """World place of a point so far up the slope, above it and to its right."""
@@ -109,13 +110,12 @@ class InterceptBall(Foreseen):
         right, near = self.way
         return self.foot[0] + beside * near - y * right, self.foot[1] + beside * right + y * near, z
 
-    def _burn(self, clock: int) -> None:
-        """Stand the fuse where it is at the start of step `clock`."""
-        left = FUSE * max(self.launch - clock, 0)
-        self.world.put("fuse", self._at(self.up - RADIUS + left, 0.010, 0.047), self.aim)
+    def _fuse(self, clock: int) -> tuple[float, float, float]:
+        """Where the fuse is at the start of step `clock`."""
+        return self._at(self.up - RADIUS + FUSE * max(self.launch - clock, 0), 0.010, 0.047)
 
     def drive(self) -> None:
-        self._burn(self.clock + 1)
+        self.world.put("fuse", self._fuse(self.clock + 1), self.aim)
         if self.clock == self.launch:
             self.world.put("gate", (0.0, 0.0, -0.3))
 

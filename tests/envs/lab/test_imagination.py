@@ -250,6 +250,20 @@ def test_the_aim_of_the_launcher_can_be_read_from_64_pixels(env: LabEnv) -> None
     assert np.mean(np.array(errors) < 10) > 0.85
 
 
+def test_the_fuse_is_in_view_and_shows_when_the_ball_goes(env: LabEnv) -> None:
+    shown, true = [], []
+    for trial in range(20):
+        start(env, "intercept_ball", trial)
+        picture = env.draw("front").astype(int)
+        yellow = (picture[..., 0] > 140) & (picture[..., 1] > 120) & (picture[..., 2] < 60)
+        blue = (picture[..., 2] > 1.5 * picture[..., 0]) & (picture[..., 2] > 110)
+        assert yellow.any(), f"no fuse in the picture of trial {trial}"
+        fuse, gate = (ground(env, mask, 0.10).mean(axis=0) for mask in (yellow, blue))
+        shown.append(np.linalg.norm(fuse - gate))
+        true.append(env.trial.launch)
+    assert np.corrcoef(shown, true)[0, 1] > 0.6
+
+
 def test_the_speed_of_the_belt_can_be_read_from_64_pixels(env: LabEnv) -> None:
     shown, true = [], []
     for task in CONVEYORS:
