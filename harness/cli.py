@@ -198,9 +198,12 @@ def _mistake(error: Exception) -> bool:
     from policies.base import PolicyError
     from reports.manifest import ManifestError
     from reports.records import RecordError
+    from reports.summary import ReportError
     from suites.protocol import SuiteError
 
-    kinds = (ClusterError, ConfigError, PlanError, RuntimeNotReady, PolicyError, ManifestError, RecordError, SuiteError)
+    asked = (ConfigError, PlanError, SuiteError, PolicyError)
+    surroundings = (ClusterError, RuntimeNotReady, ManifestError, RecordError, ReportError)
+    kinds = (*asked, *surroundings)
     disk = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
     return isinstance(error, kinds) or (isinstance(error, OSError) and error.errno in disk)
 

@@ -108,11 +108,13 @@ def open_run(config: RunConfig, policy: PolicyConfig) -> Run:
             raise RecordError(
                 f"cannot create {folder / part}: {error.strerror or error}; choose another folder with run.dir=FOLDER"
             ) from error
-    if (folder / manifests.FILE_NAME).exists():
+    resumed = (folder / manifests.FILE_NAME).exists()
+    if resumed:
         old = manifests.read(folder)
         new = _carry_over(old, new)
         manifests.refuse_resume(old, new)
-    store = RecordStore(folder / FILE_NAME, create=True)
+    # A manifest without records is a loss to be told of, not a run to be begun anew.
+    store = RecordStore(folder / FILE_NAME, create=not resumed, write=True)
     try:
         new.write(folder)
     except BaseException:
