@@ -4,6 +4,7 @@ Names are in the keys, numbers in the arrays (all float64, metres, radians, worl
 
     gripper               [14]   position of the point between the fingertips 3, rotation matrix 9 (first axis: along which
                                  the fingers close, third: out of the hand), finger joints 2
+    joints                [7]    the arm's joint angles
     boxes                 [N, 16] collision boxes of everything but the robot: body number, centre 3, rotation 9, half
                                  sizes 3 (shapes that are no boxes by their bounding box)
     object/<name>         [8]    movable object: body number, position 3, quaternion wxyz 4
@@ -44,6 +45,8 @@ class Onlooker:
         fingers = data.qpos[robot._ref_gripper_joint_pos_indexes]
         seen: dict[str, npt.NDArray[Any]] = {
             "gripper": np.concatenate([data.site_xpos[site], data.site_xmat[site], fingers]),
+            "base": data.body(robot.robot_model.root_body).xpos.copy(),
+            "joints": data.qpos[robot._ref_joint_pos_indexes].copy(),
             "boxes": self._boxes(),
         }
         for kind, things in (("object", self._env.objects_dict), ("fixture", self._env.fixtures_dict)):

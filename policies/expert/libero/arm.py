@@ -18,6 +18,11 @@ from policies.expert.libero.scene import Array, Pose, Scene
 Moves = Generator[Array, None, bool]
 Steps = Generator[Array, None, None]
 
+EASY = 0.66
+"""Distance of wrist and shoulder up to which the arm moves freely, metres."""
+STRETCHED = -0.2
+"""Beyond this angle the elbow is close to its limit (-0.07), radians."""
+
 
 class Arm:
     """The gripper and the moment it acts in. `scene` is renewed before every step."""
@@ -39,8 +44,10 @@ class Arm:
         turn = Rotation.from_matrix(rotation @ self.hand.rotation.T).as_rotvec() / spec.rotation_unit
         move *= min(1.0, speed / max(float(np.abs(move).max()), 1e-9))
         turn *= min(1.0, 1.0 / max(float(np.abs(turn).max()), 1e-9))
-        grip = spec.gripper.closed if self.closed else spec.gripper.open
-        return np.array([*move, *turn, grip])
+        return np.array([*move, *turn, self._grip()])
+
+    def _grip(self) -> float:
+        return self._action.gripper.closed if self.closed else self._action.gripper.open
 
     def go(
         self,
@@ -53,7 +60,7 @@ class Arm:
         steps: int = 60,
     ) -> Moves:
         """Go straight to a pose. False: not there after so many steps, or no longer coming nearer."""
-        best, since = np.inf, 0
+        best, since, effort = np.inf, 0, 1.0
         for _ in range(steps):
             apart = float(np.linalg.norm(position - self.hand.position))
             angle = float(Rotation.from_matrix(rotation @ self.hand.rotation.T).magnitude())
@@ -61,9 +68,10 @@ class Arm:
                 return True
             since = 0 if apart + 0.05 * angle < best - 0.0005 else since + 1
             best = min(best, apart + 0.05 * angle)
-            if since > 8:
+            if since > 12:
                 return False
-            yield self.toward(position, rotation, speed)
+            effort = min(effort * 1.2, 4.0) if since > 2 else 1.0  # what resists may be friction, or a stretched arm
+            yield self.toward(self.hand.position + effort * (position - self.hand.position), rotation, speed)
         return False
 
     def grip(self, closed: bool, steps: int = 10) -> Steps:
@@ -77,18 +85,57 @@ class Arm:
                 return
             before = self.scene.opening
 
+    def lean(self, position: Array, rotation: Array) -> Array:
+        """A rotation that points down, leant outward as far as a place out of easy reach asks for.
+
+        The arm is stretched out when its wrist (0.204 m behind the gripper's point, 0.088 m off the flange: Panda's
+        measures) is about 0.7 m from its shoulder (0.333 m over the base).
+        """
+        shoulder = self.scene.base + [0.0, 0.0, 0.333]
+        out = np.array([*(position - shoulder)[:2], 0.0])
+        out /= np.linalg.norm(out)
+        up = np.array([0.0, 0.0, 1.0])
+        for lean in np.arange(0.0, 0.61, 0.05):
+            c, s = np.cos(lean), np.sin(lean)
+            wrist = position + 0.204 * (c * up - s * out) - 0.088 * (c * out + s * up)
+            if np.linalg.norm(wrist - shoulder) < EASY:
+                break
+        return np.asarray(Rotation.from_rotvec(-lean * np.cross(up, out)).as_matrix() @ rotation)
+
+    def bend(self, steps: int = 16) -> Steps:
+        """Pull back until the elbow is off its limit, if it is near it.
+
+        There the controller, which decouples position from rotation, moves the wrist instead of the elbow whichever
+        way it is sent; turning the hand's back toward the base while pulling is what bends the arm.
+        """
+        if self.scene.elbow < STRETCHED:
+            return
+        back = (self.scene.base - self.hand.position)[:2]
+        back /= np.linalg.norm(back)
+        for _ in range(steps):
+            if self.scene.elbow < -0.4:
+                return
+            yield np.array([*back, 0.0, 0.5 * back[1], -0.5 * back[0], 0.0, self._grip()])
+
     def travel(self, position: Array, rotation: Array, *, carrying: tuple[int, ...] = (), drop: float = 0.0) -> Moves:
-        """Go to a pose over whatever lies between: up, across, and down to it.
+        """Go to a pose over whatever lies between: as high as what lies just ahead asks for, and down to it at the end.
+
+        The way bends toward the arm's base: an arm that is stretched out locks at its elbow's limit.
 
         carrying: the bodies held; drop: how far they hang below the gripper's point.
         """
-        scene, start = self.scene, self.hand
-        low = max(TIP, drop)
-        over = scene.highest_between(start.position, position, carrying, 0.07) + low + 0.025
-        over = max(over, position[2])
-        if start.position[2] < over - 0.01 and np.linalg.norm(start.position[:2] - position[:2]) > 0.02:
-            up = np.array([*start.position[:2], over])
-            yield from self.go(up, start.rotation, within=0.015, turned=3.2)
-        across = np.array([*position[:2], over])
-        yield from self.go(across, rotation, within=0.012, turned=0.15, steps=90)
+        yield from self.bend()
+        low = max(TIP, drop) + 0.025
+        for _ in range(120):
+            here = self.hand.position
+            line = position[:2] - here[:2]
+            left = float(np.linalg.norm(line))
+            if left < 0.012:
+                break
+            ahead = here[:2] + line * min(1.0, 0.12 / left)
+            need = max(self.scene.highest_between(here, ahead, carrying, 0.07) + low, position[2])
+            inward = (self.scene.base - position)[:2]
+            aim = position[:2] + inward / np.linalg.norm(inward) * min(0.15, 0.5 * (left - 0.012))
+            wanted = np.array([*(here[:2] if here[2] < need - 0.02 else aim), need])
+            yield self.toward(wanted, rotation)
         return (yield from self.go(position, rotation, within=0.004))

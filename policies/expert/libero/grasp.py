@@ -46,23 +46,23 @@ def yaw_of(rotation: Array) -> float:
     return float(np.arctan2(rotation[1, 0], rotation[0, 0]))
 
 
-def search(thing: Array, others: Array, floor: float, now: Array, *, prefer: Array | None = None) -> list[Grasp]:
+def search(thing: Array, others: Array, floor: float, now: Array, base: Array) -> list[Grasp]:
     """Grasps of `thing` (points [n, 3]) among `others` [m, 3] over a floor at that height, best first.
 
-    now: the gripper's present rotation; prefer: a point [3] near which to grasp (None: the middle of the thing).
+    now: the gripper's present rotation; base: where the arm stands [3] (of two sides, the nearer one is preferred).
     """
-    middle = (thing.min(axis=0) + thing.max(axis=0)) / 2 if prefer is None else prefer
+    middle = (thing.min(axis=0) + thing.max(axis=0)) / 2
     home = yaw_of(now)
     found: list[Grasp] = []
     for turn in np.arange(16) * np.pi / 16:
         yaw = home + (turn + np.pi / 2) % np.pi - np.pi / 2  # of the two equal turns, the nearer one
         rotation = facing_down(yaw)
-        found += _search_turn(thing, others, floor, rotation, middle, abs(yaw - home))
+        found += _search_turn(thing, others, floor, rotation, middle, base, abs(yaw - home))
     return sorted(found, key=lambda grasp: -grasp.score)
 
 
 def _search_turn(
-    thing: Array, others: Array, floor: float, rotation: Array, middle: Array, turned: float
+    thing: Array, others: Array, floor: float, rotation: Array, middle: Array, base: Array, turned: float
 ) -> list[Grasp]:
     axes = rotation[:, :2]
     own = np.column_stack([thing @ axes, thing[:, 2]])
@@ -81,7 +81,8 @@ def _search_turn(
             lever = float(np.linalg.norm(at - centre))
             place = axes @ (at + [shift, 0.0])
             position = np.array([place[0], place[1], tip + TIP])
-            found.append(Grasp(position, rotation, quality - 12.0 * lever - 0.25 * turned))
+            reach = float(np.linalg.norm(place[:2] - base[:2]) - np.linalg.norm(middle[:2] - base[:2]))
+            found.append(Grasp(position, rotation, quality - 12.0 * lever - 0.25 * turned - 2.0 * reach))
     return found
 
 

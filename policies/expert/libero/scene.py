@@ -55,6 +55,8 @@ class Scene:
         hand = np.asarray(seen["gripper"], dtype=np.float64)
         self.hand = Pose(hand[:3], hand[3:12].reshape(3, 3))
         self.opening = float(hand[12] - hand[13])
+        self.base: Array = np.asarray(seen["base"], dtype=np.float64)
+        self.elbow = float(seen["joints"][3])
         self.boxes: Array = np.asarray(seen["boxes"], dtype=np.float64)
 
     # ------------------------------------------------------------------ things
@@ -131,15 +133,12 @@ class Scene:
         """Height of the highest obstacle within `margin` of the line from start to end, seen from above."""
         boxes = self.boxes[~np.isin(self.boxes[:, 0], list(besides))]
         boxes = boxes[boxes[:, 13:].max(axis=1) < TABLE]
-        high = self.table(end)
-        for box in boxes:
-            spread = np.abs(box[4:13].reshape(3, 3)) @ box[13:]
-            line = end[:2] - start[:2]
-            along = np.clip(np.dot(box[1:3] - start[:2], line) / max(float(line @ line), 1e-9), 0, 1)
-            apart = np.abs(start[:2] + along * line - box[1:3]) - spread[:2]
-            if np.linalg.norm(np.maximum(apart, 0)) < margin:
-                high = max(high, float(box[3] + spread[2]))
-        return high
+        spread = np.einsum("nij,nj->ni", np.abs(boxes[:, 4:13].reshape(-1, 3, 3)), boxes[:, 13:])
+        line = end[:2] - start[:2]
+        along = np.clip((boxes[:, 1:3] - start[:2]) @ line / max(float(line @ line), 1e-9), 0, 1)
+        apart = np.abs(start[:2] + along[:, None] * line - boxes[:, 1:3]) - spread[:, :2]
+        near = np.linalg.norm(np.maximum(apart, 0), axis=1) < margin
+        return float((boxes[near, 3] + spread[near, 2]).max(initial=self.table(end)))
 
 
 def _fill(box: Array, spacing: float) -> Array:

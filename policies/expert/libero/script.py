@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from envs.spec import EnvSpec
 from policies.expert.libero.arm import Arm, Moves, Steps
-from policies.expert.libero.grasp import TIP, search
+from policies.expert.libero.grasp import facing_down, search, yaw_of
 from policies.expert.libero.scene import Array, Goal, Scene
 
 
@@ -62,7 +62,7 @@ def pick(arm: Arm, name: str, tries: int, log: list[str]) -> Moves:
     thing = scene.points(bodies)
     middle = scene.pose(name).position
     others = scene.obstacles(middle, 0.25, bodies)
-    grasps = search(thing, others, scene.table(middle), arm.hand.rotation)
+    grasps = search(thing, others, scene.table(middle), arm.hand.rotation, scene.base)
     if not grasps:
         log.append(f"no grasp of {name}")
         up = arm.hand.position + [0, 0, 0.05]
@@ -71,13 +71,14 @@ def pick(arm: Arm, name: str, tries: int, log: list[str]) -> Moves:
     grasp = grasps[min(tries * 3, len(grasps) - 1)]
     log.append(f"grasp {grasp.position.round(3)} score {grasp.score:.2f} of {len(grasps)}")
     above = grasp.position + [0, 0, 0.06]
-    yield from arm.travel(above, grasp.rotation)
-    down = yield from arm.go(grasp.position, grasp.rotation, within=0.003, speed=0.5)
+    rotation = arm.lean(above, grasp.rotation)
+    yield from arm.travel(above, rotation)
+    down = yield from arm.go(grasp.position, rotation, within=0.003, speed=0.5)
     log.append(f"down {down} {arm.hand.position.round(3)}")
     yield from arm.grip(True, 14)
     start = arm.scene.pose(name).position[2]
     lift = arm.hand.position + [0, 0, 0.06]
-    yield from arm.go(lift, grasp.rotation, within=0.012, speed=0.6)
+    yield from arm.go(lift, rotation, within=0.012, speed=0.6)
     risen = arm.scene.pose(name).position[2] - start
     log.append(f"opening {arm.scene.opening:.4f} risen {risen:.3f}")
     return bool(risen > 0.02)
@@ -90,15 +91,16 @@ def put(arm: Arm, name: str, place: str, predicate: str, log: list[str]) -> Move
     target = scene.pose(place).position
     if predicate == "in" or not scene.is_object(place):
         target = scene.pose(place).position
-    rotation = arm.hand.rotation
+    level = facing_down(yaw_of(arm.hand.rotation))
     hang = arm.hand.position[2] - scene.points(bodies)[:, 2].min()
     offset = arm.hand.position[:2] - scene.pose(name).position[:2]
     spot = target[:2] + offset
     top = scene.highest_between(spot, spot, bodies, 0.05)
     over = np.array([*spot, top + hang + 0.03])
+    rotation = arm.lean(over, level)
     yield from arm.travel(over, rotation, carrying=bodies, drop=hang)
     lowest, stuck = arm.hand.position[2], 0
-    for _ in range(60):
+    for _ in range(70):
         scene = arm.scene
         now = scene.pose(name).position
         if np.linalg.norm(now - arm.hand.position) > 0.2:
@@ -106,11 +108,15 @@ def put(arm: Arm, name: str, place: str, predicate: str, log: list[str]) -> Move
             return False
         if any(goal.holds for goal in scene.goals if goal.names == (name, place)):
             break
-        wanted = arm.hand.position + [*np.clip(scene.pose(place).position[:2] - now[:2], -0.02, 0.02), -0.02]
-        yield arm.toward(wanted, rotation)
+        if stuck == 5:
+            yield from arm.bend()
+        aside = scene.pose(place).position[:2] - now[:2]
+        effort = 1.0 + 0.4 * max(stuck - 2, 0)
+        down = 0.02 if np.linalg.norm(aside) < 0.03 else 0.005
+        yield arm.toward(arm.hand.position + effort * np.array([*aside, -down]), rotation)
         stuck = 0 if arm.hand.position[2] < lowest - 0.001 else stuck + 1
         lowest = min(lowest, arm.hand.position[2])
-        if stuck > 4:
+        if stuck > 8 and np.linalg.norm(aside) < 0.015 or stuck > 16:
             break
     log.append(f"put at {arm.scene.pose(name).position.round(3)} for {scene.pose(place).position.round(3)}")
     yield from arm.grip(False, 8)
