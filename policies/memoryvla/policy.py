@@ -28,9 +28,10 @@ class MemoryVLAPolicy(VLAPolicy[MemoryVLANetwork]):
 
     def forget(self, slots: list[int]) -> None:
         where = slot_tensor(slots, self._device)
+        most = self.serving.slots + len(self._scratch)
         for store in self._stores.values():
             while store.slots <= max(slots):
-                store.grow(min(2 * store.slots, self.serving.slots))
+                store.grow(min(2 * store.slots, most))
             store.clear(where)
 
     def memory_per_episode(self) -> int:

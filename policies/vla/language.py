@@ -84,9 +84,9 @@ class Prompter:
             raise PolicyError(f"the instruction takes {len(found)} tokens, at most {self.config.longest} are possible")
         return found
 
-    def batch(self, instructions: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
-        """(ids int64 [B, S] padded on the right, lengths int64 [B])."""
-        longest = max(map(len, instructions))
+    def batch(self, instructions: Sequence[list[int]], at_least: int = 0) -> tuple[Tensor, Tensor]:
+        """(ids int64 [B, S] padded on the right, lengths int64 [B]); S is `at_least` or the longest."""
+        longest = max(at_least, *map(len, instructions))
         rows = [[*ids, *[self.config.pad] * (longest - len(ids))] for ids in instructions]
         return torch.tensor(rows), torch.tensor([len(ids) for ids in instructions])
 

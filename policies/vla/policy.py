@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -38,13 +38,16 @@ from policies.vla.statistics import GRIPPER, ActionStatistics, settle, unnormali
 class Serving:
     """How a policy serves, apart from its weights.
 
-    batching: `exact` (each request runs alone in shapes that depend on nothing but itself, so its actions are the same
-    bits whoever shares the batch) or `fast` (one run for all); max_batch: most requests in one run; slots: most live
-    episodes; execute: actions carried out per call (None: as trained); ensemble: chunks averaged by the adaptive
-    ensemble, one action a call (0: off); alpha: of the ensemble.
+    batching: `exact` (a request's actions are the same bits whoever shares the batch) or `fast` (one run for all, equal
+    within rounding); exact_rows: how exactness is got. 1: every request runs alone. N: runs of N rows, always padded
+    to N and to a text length in steps of 32, which is exact where this machine's kernels treat all rows alike; that
+    is tried out before the first such run, and an error where it does not hold. max_batch: most requests in one run
+    (fast); slots: most live episodes; execute: actions carried out per call (None: as trained); ensemble: chunks
+    averaged by the adaptive ensemble, one action a call (0: off); alpha: of the ensemble.
     """
 
     batching: str = "exact"
+    exact_rows: int = 1
     max_batch: int = 16
     slots: int = 256
     execute: int | None = None
@@ -53,7 +56,7 @@ class Serving:
 
     def __post_init__(self) -> None:
         one_of("policy.batching", self.batching, ("exact", "fast"))
-        for name in ("max_batch", "slots"):
+        for name in ("exact_rows", "max_batch", "slots"):
             if getattr(self, name) < 1:
                 raise PolicyError(f"policy.{name} must be 1 or more, was {getattr(self, name)}")
 
@@ -94,14 +97,26 @@ class Session:
 
 @dataclass(frozen=True)
 class Row:
-    """One request, checked and prepared. noise: what its chunk starts from, float32 [T, A]."""
+    """One request, checked and prepared: what a batch is made of.
 
-    session: Session
+    slot: of its memory; noise: what its chunk starts from, float32 [T, A]; dream: what its world model starts from.
+    """
+
+    slot: int
+    ids: list[int]
+    world_ids: list[int] | None
     pictures: npt.NDArray[np.uint8]
     state: Floats | None
     time: float
     noise: Floats
-    generator: np.random.Generator = field(repr=False)
+    dream: Floats | None
+
+
+TEXT_STEP = 32
+"""Text is padded to multiples of this many tokens where shapes must not depend on the batch."""
+
+PROBE_CALLS = 3
+"""Calls in a row that a trial of exactness compares, so that memories of several ages are met."""
 
 
 class VLAPolicy(Policy, Generic[Network]):
@@ -112,7 +127,10 @@ class VLAPolicy(Policy, Generic[Network]):
         self.network: Network = loaded.network.eval().requires_grad_(False)
         self._device = next(self.network.parameters()).device
         self._sessions: EpisodeStates[Session] = EpisodeStates()
-        self._free = list(range(serving.slots))[::-1]
+        padding = serving.exact_rows if serving.batching == "exact" and serving.exact_rows > 1 else 0
+        self._scratch = list(range(padding))  # memories of rows that only fill a batch
+        self._free = list(range(padding, padding + serving.slots))[::-1]
+        self._proved: set[int] = set()
         expert = loaded.config.expert
         try:
             self._sampling = sampling_of(loaded.config)
@@ -199,22 +217,27 @@ class VLAPolicy(Policy, Generic[Network]):
 
     @torch.inference_mode()
     def act(self, requests: Sequence[ActRequest]) -> list[ActReply]:
-        rows = [self._row(request) for request in requests]
-        if len({id(row.session) for row in rows}) != len(rows):
+        sessions = [self._due(request) for request in requests]
+        if len({id(session) for session in sessions}) != len(sessions):
             raise PolicyError("one episode asked twice in one batch: its memory would lose one of the frames")
-        chunks = [chunk for part in self._parts(rows) for chunk in self._run(part)]
-        return [self._reply(*each) for each in zip(requests, rows, chunks, strict=True)]
+        rows = [self._row(session, request) for session, request in zip(sessions, requests, strict=True)]
+        chunks = self._exact_runs(rows) if self._scratch else self._plain_runs(rows)
+        return [self._reply(*each) for each in zip(requests, sessions, chunks, strict=True)]
 
     # ------------------------------------------------------------------ one batch
 
-    def _row(self, request: ActRequest) -> Row:
-        """Check one request; changes nothing."""
+    def _due(self, request: ActRequest) -> Session:
+        """The session of a request that comes in its turn."""
         session = self._sessions.of(request.episode)
-        if request.call != session.asked:
+        if session.asked and request.call != session.asked:
             raise PolicyError(
                 f"episode {request.episode}: call {request.call} came where call {session.asked} was due: a call was "
                 "lost or repeated"
             )
+        return session
+
+    def _row(self, session: Session, request: ActRequest) -> Row:
+        """Check one request's observation and prepare it; changes nothing."""
         config, seen = self.loaded.config, request.observation
         state = None
         if config.state:
@@ -224,30 +247,92 @@ class VLAPolicy(Policy, Generic[Network]):
                     f"this policy reads {config.state} numbers of proprioception, the observation has {found}"
                 )
             state = np.asarray(seen.state, dtype=np.float32)
-        generator = noise_generator(session.start.seed, request.episode, request.call)
+        noise, dream = self._draw(noise_generator(session.start.seed, request.episode, request.call))
+        return Row(
+            slot=session.slot,
+            ids=session.ids,
+            world_ids=session.world_ids,
+            pictures=pictures(seen, self.loaded.cameras, config.vision),
+            state=state,
+            time=float(request.step if config.memory.time == "step" else session.remembered),
+            noise=noise,
+            dream=dream,
+        )
+
+    def _draw(self, generator: np.random.Generator) -> tuple[Floats, Floats | None]:
+        """All noise of one policy call."""
+        config, dream = self.loaded.config, self.dream_shape()
         noise = generator.standard_normal((config.expert.chunk, config.action), dtype=np.float32)
-        time = float(request.step if config.memory.time == "step" else session.remembered)
-        return Row(session, pictures(seen, self.loaded.cameras, config.vision), state, time, noise, generator)
+        return noise, generator.standard_normal(dream, dtype=np.float32) if dream else None
 
-    def _parts(self, rows: list[Row]) -> Iterator[list[Row]]:
+    def _plain_runs(self, rows: list[Row]) -> list[Floats]:
         size = 1 if self.serving.batching == "exact" else self.serving.max_batch
-        for begin in range(0, len(rows), size):
-            yield rows[begin : begin + size]
+        return [chunk for begin in range(0, len(rows), size) for chunk in self._run(rows[begin : begin + size])]
 
-    def _run(self, rows: list[Row]) -> list[Floats]:
-        """Raw chunks float32 [T, A] of a batch; writes its memories."""
-        condition, perception = self.condition(self._inputs(rows), [row.session.slot for row in rows])
+    def _exact_runs(self, rows: list[Row]) -> list[Floats]:
+        """Runs of one static shape: rows of like text length, padded to `exact_rows` with copies of the first."""
+        size = self.serving.exact_rows
+        found: dict[int, Floats] = {}
+        texts = [-(-len(row.ids) // TEXT_STEP) * TEXT_STEP for row in rows]
+        for text in sorted(set(texts)):
+            self._prove(text)
+            chosen = [i for i, length in enumerate(texts) if length == text]
+            for begin in range(0, len(chosen), size):
+                part = chosen[begin : begin + size]
+                padding = [replace(rows[part[0]], slot=slot) for slot in self._scratch[: size - len(part)]]
+                found.update(zip(part, self._run([*(rows[i] for i in part), *padding], text), strict=False))
+        return [found[i] for i in range(len(rows))]
+
+    def _prove(self, text: int) -> None:
+        """Try out, once for a text length, that a row gets the same bits at every place and beside any others."""
+        if text in self._proved:
+            return
+        size, first = self.serving.exact_rows, list[Floats]()
+        for place in range(size):
+            self.forget(self._scratch)
+            for call in range(PROBE_CALLS):
+                seeds = [0 if i == place else 1 + place * size + i for i in range(size)]
+                found = self._run([self._made_up(text, i, seed, call) for i, seed in enumerate(seeds)], text)[place]
+                if place == 0:
+                    first.append(found)
+                elif not np.array_equal(found, first[call]):
+                    raise PolicyError(
+                        f"policy.exact_rows={size} is not exact on this machine: a request's rounding depends on its "
+                        "place in the batch; use policy.exact_rows=1"
+                    )
+        self._proved.add(text)
+
+    def _made_up(self, text: int, slot: int, seed: int, call: int) -> Row:
+        """A request for `_prove`."""
+        config, generator = self.loaded.config, np.random.default_rng([seed, call])
+        length = int(generator.integers(max(2, text - TEXT_STEP + 1), text + 1))
+        noise, dream = self._draw(generator)
+        side = config.vision.image
+        world = config.imagination
+        return Row(
+            slot=slot,
+            ids=generator.integers(0, config.language.vocabulary, length).tolist(),
+            world_ids=generator.integers(0, world.text_vocabulary, world.text_tokens).tolist() if world else None,
+            pictures=generator.integers(0, 256, (config.views, side, side, 3), dtype=np.uint8),
+            state=generator.standard_normal(config.state, dtype=np.float32) if config.state else None,
+            time=float(call),
+            noise=noise,
+            dream=dream,
+        )
+
+    def _run(self, rows: list[Row], text: int = 0) -> list[Floats]:
+        """Raw chunks float32 [T, A] of a batch, its text padded to `text` tokens or more; writes its memories."""
+        condition, perception = self.condition(self._inputs(rows, text), [row.slot for row in rows])
         noise = self._tensor(np.stack([row.noise for row in rows]))
         net: DiT = self.network.action_model.net  # type: ignore[assignment, union-attr]
         raw = sample(net, noise, condition, perception, self._sampling)
         return list(raw.float().cpu().numpy())
 
-    def _inputs(self, rows: list[Row]) -> Inputs:
-        ids, lengths = self.loaded.prompter.batch([row.session.ids for row in rows])
+    def _inputs(self, rows: list[Row], text: int) -> Inputs:
+        ids, lengths = self.loaded.prompter.batch([row.ids for row in rows], text)
         states = [row.state for row in rows if row.state is not None]
-        worlds = [row.session.world_ids for row in rows if row.session.world_ids is not None]
-        dream = self.dream_shape()
-        dreams = [row.generator.standard_normal(dream, dtype=np.float32) for row in rows] if dream else []
+        worlds = [row.world_ids for row in rows if row.world_ids is not None]
+        dreams = [row.dream for row in rows if row.dream is not None]
         return Inputs(
             pictures=self._tensor(np.stack([row.pictures for row in rows])),
             ids=ids.to(self._device),
@@ -261,9 +346,9 @@ class VLAPolicy(Policy, Generic[Network]):
     def _tensor(self, array: npt.NDArray[Any]) -> Tensor:
         return torch.from_numpy(array).to(self._device)
 
-    def _reply(self, request: ActRequest, row: Row, raw: Floats) -> ActReply:
-        session, convention, statistics = row.session, self.loaded.convention, self.loaded.statistics
-        session.asked += 1
+    def _reply(self, request: ActRequest, session: Session, raw: Floats) -> ActReply:
+        convention, statistics = self.loaded.convention, self.loaded.statistics
+        session.asked = request.call + 1
         session.remembered += 1
         actions = unnormalise(settle(raw, binary=convention.binary, mask=statistics.mask), statistics)
         if session.ensemble is not None:

@@ -63,6 +63,35 @@ def test_in_exact_mode_batch_mates_change_not_one_bit(family: str, batch: int) -
     assert policy.live() == 0
 
 
+@pytest.mark.parametrize("family", ["cogact", "memoryvla"])
+def test_padded_batches_are_exact_too_or_refused(family: str) -> None:
+    """Rounding may depend on the machine's kernels: where it does, the policy must say so and not act."""
+    policy = make(family, exact_rows=4, memory={"length": 3}) if family != "cogact" else make(family, exact_rows=4)
+    try:
+        found = together(policy, lengths(family), 7, seed=1)
+    except PolicyError as error:
+        assert "not exact on this machine" in str(error)  # noqa: PT017 - either outcome is right, silence is not
+        return
+    alone_ = make(family, exact_rows=4, memory={"length": 3}) if family != "cogact" else make(family, exact_rows=4)
+    for which, actions in found.items():
+        assert np.array_equal(actions, alone(alone_, which, len(actions)))
+        motion = np.abs(actions - expected(family)[which])[..., :6]
+        assert motion.max() <= 1e-4
+
+
+def test_padded_batches_whose_rows_differ_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = make("memoryvla", exact_rows=3)
+    run = policy._run
+
+    def uneven(rows: Any, text: int = 0) -> Any:
+        return [chunk + 1e-6 * place for place, chunk in enumerate(run(rows, text))]
+
+    monkeypatch.setattr(policy, "_run", uneven)
+    start(policy, [episode(0)])
+    with pytest.raises(PolicyError, match=r"use policy\.exact_rows=1"):
+        policy.act([request(episode(0), 0)])
+
+
 @pytest.mark.parametrize(
     ("family", "batch"), [*((f, b) for f in ("cogact", "memoryvla") for b in (3, 16)), ("memoryvla_pp", 3)]
 )
