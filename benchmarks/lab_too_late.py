@@ -110,17 +110,17 @@ def rate(run: Callable[[int], tuple[bool, float, int]], trials: int) -> float:
 
 
 def steps_per_second(env: LabEnv, task: str, *, steps: int = 3000) -> float:
-    """Control steps per second with the hand doing nothing, nothing drawn, resets left out."""
+    """Control steps per second of processor time with the hand doing nothing, nothing drawn, resets left out."""
     env.select(())
     still = np.zeros((1, 7), dtype=np.float32)
     spent, taken, trial = 0.0, 0, 0
     while taken < steps:
         env.reset(seed=0, options={"task": task, "trial": trial})
         trial += 1
-        begun = time.perf_counter()
+        begun = time.process_time()
         while not (did := env.step_chunk(still)).terminated:
             taken += did.steps
-        spent += time.perf_counter() - begun
+        spent += time.process_time() - begun
     return taken / spent
 
 
@@ -159,7 +159,7 @@ def main() -> None:
             row.append(rate(lambda k: episode(env, task, k, seed=seed, change=other[k]), count))  # noqa: B023
         around.append((task, row))
     table("around them", ["expert", "still", "guess"], around)
-    print("\ncontrol steps per second, nothing drawn")
+    print("\ncontrol steps per second of processor time, nothing drawn")
     for task in TASKS:
         print(f"{task:26}{steps_per_second(env, task):7.0f}", flush=True)
 
