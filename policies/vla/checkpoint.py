@@ -280,7 +280,7 @@ def _read_own(path: Path) -> Checkpoint:
             config=from_data(ModelConfig, data["model"], "model"),
             statistics=read_statistics(path / STATISTICS),
             tokenizer=path / TOKENIZER,
-            state=lambda: load_file(path / WEIGHTS),
+            state=lambda: _read_weights(path / WEIGHTS),
             action=ActionSpec(**action),
             cameras=tuple(data["cameras"]),
             memory_scope=data.get("memory_scope"),
@@ -289,6 +289,13 @@ def _read_own(path: Path) -> Checkpoint:
         raise PolicyError(f"checkpoint {path}: {error}") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise PolicyError(f"checkpoint {path}: {CONFIG} cannot be used: {type(error).__name__}: {error}") from error
+
+
+def _read_weights(path: Path) -> State:
+    try:
+        return load_file(path)
+    except Exception as error:
+        raise PolicyError(f"weights {path} cannot be read: {error}") from error
 
 
 def save_checkpoint(

@@ -93,7 +93,7 @@ def test_the_bank_does_what_the_official_one_does(stream: str, variant: str, dty
     compare(ref, f"{'out64' if double else 'out'}__{variant}__", found, tolerance, 0.0 if exact else tolerance)
 
 
-@pytest.mark.parametrize("case", ["n1", "n16"])
+@pytest.mark.parametrize("case", list(vectors("bank_ties").meta["cases"]))
 def test_ties_in_similarity_go_to_the_lowest_index(case: str) -> None:
     ref = vectors("bank_ties")
     settings = config(ref.meta["common"], {**ref.meta["common"], **ref.meta["cases"][case]})
@@ -104,7 +104,7 @@ def test_ties_in_similarity_go_to_the_lowest_index(case: str) -> None:
     compare(ref, f"out__{case}__", found, 1e-5, 0.0)
 
 
-@pytest.mark.parametrize("case", ["group", "stream", "stream_fused", "group_fifo"])
+@pytest.mark.parametrize("case", list(vectors("bank_training").meta["cases"]))
 def test_training_batches_give_the_official_values_and_gradients(case: str) -> None:
     ref = vectors("bank_training")
     options = ref.meta["cases"][case]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -25,7 +26,9 @@ def build(ref: Vectors, write: str = "raw") -> tuple[Memory, ActionModel]:
     left, right = meta["vision_dims"]
     config = ModelConfig(
         family="memoryvla",
-        vision=VisionConfig("towers", 4, 1, TowerConfig(left, 1, 1, left), TowerConfig(right, 1, 1, right)),
+        vision=VisionConfig(
+            "towers", math.isqrt(meta["num_patch"]), 1, TowerConfig(left, 1, 1, left), TowerConfig(right, 1, 1, right)
+        ),
         language=LanguageConfig(32, meta["token_size"], 1, 1, 8),
         expert=ExpertConfig(meta["depth"], meta["hidden"], meta["heads"], chunk=meta["T"], guidance=meta["cfg_scale"]),
         perception=meta["per_token_size"],
@@ -40,7 +43,7 @@ def build(ref: Vectors, write: str = "raw") -> tuple[Memory, ActionModel]:
     return memory, action_model
 
 
-def test_fourteen_calls_over_two_episodes_give_the_official_actions() -> None:
+def test_calls_over_two_episodes_give_the_official_actions() -> None:
     ref = vectors("whole_model")
     memory, action_model = build(ref)
     statistics = ActionStatistics.of({name: ref[f"in__{name}"] for name in ("q01", "q99", "mask")})
@@ -72,7 +75,7 @@ def test_fourteen_calls_over_two_episodes_give_the_official_actions() -> None:
         close(entries, ref[f"out__infer__{name}bank_final_0__feats"], 0.0 if name == "cog" else 1e-6)
 
 
-@pytest.mark.parametrize("case", ["group", "stream", "stream_fused"])
+@pytest.mark.parametrize("case", list(vectors("whole_model").meta["train_cases"]))
 def test_training_gives_the_official_loss_and_gradients(case: str) -> None:
     ref = vectors("whole_model")
     options = ref.meta["train_cases"][case]

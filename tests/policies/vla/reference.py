@@ -20,8 +20,9 @@ class Vectors:
     """One file of arrays."""
 
     def __init__(self, name: str) -> None:
-        folder = os.environ.get("MEMVLA_REFERENCE") or Path(__file__).parent / "vectors"
-        with np.load(Path(folder) / f"{name}.npz", allow_pickle=False) as found:
+        own = Path(__file__).parent / "vectors" / f"{name}.npz"
+        other = Path(os.environ.get("MEMVLA_REFERENCE", "")) / f"{name}.npz"
+        with np.load(other if other.is_file() else own, allow_pickle=False) as found:
             self.arrays: dict[str, npt.NDArray[Any]] = {key: found[key] for key in found.files}
         self.meta: dict[str, Any] = json.loads(str(self.arrays.pop("meta")))
 

@@ -283,6 +283,14 @@ def test_a_broken_config_in_our_format_is_named(
         memoryvla(CONTEXT, checkpoint=str(tmp_path / "toy"))
 
 
+def test_weights_that_were_cut_short_are_refused(tmp_path: Path) -> None:
+    save(tmp_path / "toy")
+    weights = tmp_path / "toy" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(PolicyError, match=r"model\.safetensors cannot be read"):
+        memoryvla(CONTEXT, checkpoint=str(tmp_path / "toy"))
+
+
 def test_a_tokenizer_that_is_too_large_for_the_model_is_refused() -> None:
     language = replace(preset("lab", "memoryvla").language, vocabulary=100)
     with pytest.raises(PolicyError, match="room for 100"):

@@ -19,6 +19,12 @@ from tests.policies.vla.reference import Vectors, close, load, vectors
 
 DTYPES = [torch.float32, torch.float64]
 MODELS = ["memoryvla", "cogact"]
+RUNS = [
+    (model, float(scale), count)
+    for model in MODELS
+    for scale in vectors(f"dit_{model}").meta["ddim_scales"]
+    for count in vectors(f"dit_{model}").meta["ddim_steps"]
+]
 
 
 def out(dtype: torch.dtype) -> str:
@@ -107,18 +113,19 @@ def test_guidance_gives_the_official_noise(model: str, dtype: torch.dtype) -> No
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("scale", ["1.5", "1.0"])
-def test_sampling_visits_the_official_steps_and_values(model: str, scale: str, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize(("model", "scale", "count"), RUNS)
+def test_sampling_visits_the_official_steps_and_values(
+    model: str, scale: float, count: int, dtype: torch.dtype
+) -> None:
     ref, action_model = expert(model, dtype)
     trace: list[tuple[Tensor, Tensor, Tensor]] = []
     cond, noise = ref.tensor("in__ddim__cond", dtype), ref.tensor("in__ddim__noise", dtype)
-    sampling = diffusion.Sampling(steps=10, guidance=float(scale))
+    sampling = diffusion.Sampling(steps=count, guidance=scale)
     with torch.no_grad():
         final = diffusion.sample(action_model.net, noise, cond, perception(ref, "ddim", dtype), sampling, trace)
-    case = f"{out(dtype)}ddim__cfg{scale}_steps10__"
-    steps = [step.step for step in diffusion.ddim_schedule(10)]
-    assert steps == ref[f"out__ddim__cfg{scale}_steps10__timesteps"].tolist()
+    case = f"{out(dtype)}ddim__cfg{scale}_steps{count}__"
+    steps = [step.step for step in diffusion.ddim_schedule(count)]
+    assert steps == ref[f"out__ddim__cfg{scale}_steps{count}__timesteps"].tolist()
     for name, found in zip(("x", "pred_x0", "eps"), zip(*trace, strict=True), strict=True):
         close(torch.stack(found), ref[f"{case}{name}"], tolerance(dtype), relative=True)
     close(final, ref[f"{case}final"], tolerance(dtype), relative=True)

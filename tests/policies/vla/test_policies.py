@@ -390,6 +390,13 @@ def test_a_wrong_option_of_imagination_is_refused(options: dict[str, Any], error
         make("memoryvla_pp", **options)
 
 
+@pytest.mark.parametrize(("patch", "tokens"), [(16, 16), (8, 64)])
+def test_finer_patches_give_more_perceptual_tokens(patch: int, tokens: int) -> None:
+    policy = make("memoryvla", vision={"patch": patch})
+    assert policy.network.memory.per_mem_bank.config.tokens == tokens
+    assert alone(policy, episode(0), 2).shape == (2, 8, 7)
+
+
 def test_the_lab_preset_has_about_a_million_parameters() -> None:
     count = sum(p.numel() for p in shared("memoryvla").network.parameters())
     assert 0.8e6 < count < 2e6
