@@ -31,11 +31,19 @@ class Arm:
         self.scene = scene
         self.closed = False
         self._action = action
-        self._previous: Pose | None = None
+        self.home = scene.hand.rotation
+        self.notes: list[str] = []
 
     @property
     def hand(self) -> Pose:
         return self.scene.hand
+
+    def note(self, what: str) -> None:
+        self.notes.append(what)
+
+    def stay(self) -> Array:
+        """The action that holds the gripper where it is."""
+        return self.toward(self.hand.position, self.hand.rotation)
 
     def toward(self, position: Array, rotation: Array, speed: float = 1.0) -> Array:
         """The action that takes the gripper nearest to a pose in one step; speed in (0, 1]."""

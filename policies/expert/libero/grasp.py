@@ -46,19 +46,33 @@ def yaw_of(rotation: Array) -> float:
     return float(np.arctan2(rotation[1, 0], rotation[0, 0]))
 
 
-def search(thing: Array, others: Array, floor: float, now: Array, base: Array) -> list[Grasp]:
+def search(thing: Array, others: Array, floor: float, home: Array, base: Array) -> list[Grasp]:
     """Grasps of `thing` (points [n, 3]) among `others` [m, 3] over a floor at that height, best first.
 
-    now: the gripper's present rotation; base: where the arm stands [3] (of two sides, the nearer one is preferred).
+    home: the gripper's rotation at the start, from which it can turn either way; base: where the arm stands [3] (of two sides, the nearer one is preferred).
     """
     middle = (thing.min(axis=0) + thing.max(axis=0)) / 2
-    home = yaw_of(now)
+    ahead = yaw_of(home)
     found: list[Grasp] = []
     for turn in np.arange(16) * np.pi / 16:
-        yaw = home + (turn + np.pi / 2) % np.pi - np.pi / 2  # of the two equal turns, the nearer one
+        yaw = ahead + (turn + np.pi / 2) % np.pi - np.pi / 2  # of the two equal turns, the nearer one
         rotation = facing_down(yaw)
-        found += _search_turn(thing, others, floor, rotation, middle, base, abs(yaw - home))
+        found += _search_turn(thing, others, floor, rotation, middle, base, abs(yaw - ahead))
     return sorted(found, key=lambda grasp: -grasp.score)
+
+
+def pointing(out: Array, tilt: float, now: Array, *, across: bool) -> Array:
+    """Gripper rotation [3, 3] that points down and, by `tilt`, against the horizontal direction `out`.
+
+    across: the fingers close in the plane of `out` and up (around a bar), else at right angles to it. Of the two equal
+    turns the one nearer to `now`.
+    """
+    up = np.array([0.0, 0.0, 1.0])
+    point = -np.cos(tilt) * up - np.sin(tilt) * out
+    along = np.cross(up, out)
+    close = np.cross(along, point) if across else along
+    ways = [np.column_stack([c, np.cross(point, c), point]) for c in (close, -close)]
+    return np.asarray(min(ways, key=lambda way: -float(np.trace(way @ now.T))))
 
 
 def _search_turn(

@@ -96,6 +96,24 @@ class Scene:
         names = [key.split("/")[1] for key in self._seen if key.startswith("bodies/")]
         return max((name for name in names if place.startswith(name)), key=len, default="")
 
+    def fixtures(self) -> list[str]:
+        return [key.split("/")[1] for key in self._seen if key.startswith("fixture/")]
+
+    def is_flat(self, name: str) -> bool:
+        """Whether an object is too flat and wide to be taken between the fingers (a plate)."""
+        size = np.ptp(self.points(self.bodies(name)), axis=0)
+        return bool(size[2] < 0.04 and size[:2].min() > 0.1)
+
+    def drawer(self, place: str) -> Joint | None:
+        """The drawer a region is the inside of, if any."""
+        owner = self.owner(place)
+        if not owner or not any(key.startswith(f"joint/{owner}") for key in self._seen):
+            return None
+        if not any(word in place for word in ("top_region", "middle_region", "bottom_region")):
+            return None
+        joint = self.joint(place)
+        return joint if joint.slides else None
+
     def joint(self, name: str) -> Joint:
         """The joint of a part (`stove_1`, `cabinet_1_top_region`): of the part that carries the region's name."""
         owner = self.owner(name)
@@ -126,19 +144,25 @@ class Scene:
     def table(self, at: Array) -> float:
         """Height of the table under a place, or 0 (the floor)."""
         boxes = self.boxes[self.boxes[:, 13:].max(axis=1) >= TABLE]
-        under = (np.abs(boxes[:, 1:3] - at[:2]) < boxes[:, 13:15]).all(axis=1)
-        return float((boxes[under, 3] + boxes[under, 15]).max(initial=0.0))
+        spread = _spread(boxes)
+        under = (np.abs(boxes[:, 1:3] - at[:2]) < spread[:, :2]).all(axis=1)
+        return float((boxes[under, 3] + spread[under, 2]).max(initial=0.0))
 
     def highest_between(self, start: Array, end: Array, besides: Iterable[int], margin: float) -> float:
         """Height of the highest obstacle within `margin` of the line from start to end, seen from above."""
         boxes = self.boxes[~np.isin(self.boxes[:, 0], list(besides))]
         boxes = boxes[boxes[:, 13:].max(axis=1) < TABLE]
-        spread = np.einsum("nij,nj->ni", np.abs(boxes[:, 4:13].reshape(-1, 3, 3)), boxes[:, 13:])
+        spread = _spread(boxes)
         line = end[:2] - start[:2]
         along = np.clip((boxes[:, 1:3] - start[:2]) @ line / max(float(line @ line), 1e-9), 0, 1)
         apart = np.abs(start[:2] + along[:, None] * line - boxes[:, 1:3]) - spread[:, :2]
         near = np.linalg.norm(np.maximum(apart, 0), axis=1) < margin
         return float((boxes[near, 3] + spread[near, 2]).max(initial=self.table(end)))
+
+
+def _spread(boxes: Array) -> Array:
+    """Half sizes of boxes along the world's axes, [n, 3]."""
+    return np.asarray(np.einsum("nij,nj->ni", np.abs(boxes[:, 4:13].reshape(-1, 3, 3)), boxes[:, 13:]))
 
 
 def _fill(box: Array, spacing: float) -> Array:
