@@ -193,7 +193,11 @@ def test_state_is_made_by_start_and_freed_by_end_on_every_path() -> None:
     policy.end([two, three, two])
     assert policy.live() == 0
     start(policy, [one, two])
+    policy.act([request(one, 0), request(two, 0)])
     policy.end([one, two])
+    for store in policy._stores.values():  # type: ignore[attr-defined]
+        assert not store.count.any()
+        assert not store.entries.any()
 
 
 def test_an_episode_that_fails_to_start_takes_no_slot() -> None:
