@@ -214,11 +214,16 @@ def read(folder: Path | str) -> Manifest:
 
 def differences(old: Manifest, new: Manifest) -> list[str]:
     """What differs between two manifests, one readable line each. When and by which command they began is left out."""
+    return [f"{name}: was {was}, is {now}" for name, was, now in differing(old, new)]
+
+
+def differing(old: Manifest, new: Manifest) -> list[tuple[str, str, str]]:
+    """(key, old value, new value) for what differs, values as short text; the same things left out."""
     a, b = asdict(old), asdict(new)
     for data in (a, b):
         del data["started_at"], data["command"]
         data["suites"] = {plan["name"]: plan for plan in data["suites"]}
-    return _compare("", a, b)
+    return _walk("", a, b)
 
 
 def refuse_resume(old: Manifest, new: Manifest) -> None:
@@ -285,15 +290,19 @@ def _refuse_suite(old: SuitePlan, new: SuitePlan | None) -> list[str]:
 
 def _compare(where: str, old: Any, new: Any) -> list[str]:
     """Lines for what differs in two JSON-like values, mappings compared key by key."""
+    return [f"{name}: was {was}, is {now}" for name, was, now in _walk(where, old, new)]
+
+
+def _walk(where: str, old: Any, new: Any) -> list[tuple[str, str, str]]:
     if isinstance(old, dict) and isinstance(new, dict):
-        lines = []
+        found = []
         for key in sorted({*old, *new}, key=str):
             inner = f"{where}.{key}" if where else str(key)
-            lines += _compare(inner, old.get(key, _ABSENT), new.get(key, _ABSENT))
-        return lines
+            found += _walk(inner, old.get(key, _ABSENT), new.get(key, _ABSENT))
+        return found
     if old == new and type(old) is type(new):
         return []
-    return [f"{where}: was {_show(old)}, is {_show(new)}"]
+    return [(where, _show(old), _show(new))]
 
 
 class _Absent:

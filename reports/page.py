@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from reports import plots, tables, videos
+from reports.document import Document
 from reports.summary import Group, Note, Run, groups_on, suites_of
 from reports.tables import shortened
 
@@ -52,6 +53,27 @@ def render(
         "manifests": [(run, _manifest(run)) for run in runs],
     }
     return _environment().get_template("report.html.j2").render(context)
+
+
+def render_document(document: Document, base: Path, embed_bytes: int | None = None) -> str:
+    """The page of a document. base: the folder it will lie in."""
+    left = videos.EMBED_BYTES if embed_bytes is None else embed_bytes
+    sections = []
+    for number, section in enumerate(document.sections):
+        flat = [shown for row in section.side_by_side for shown in row]
+        clips = iter(videos.addresses(flat, base, left))
+        rows = [[next(clips) for _ in row] for row in section.side_by_side]
+        left -= sum(len(clip.address) * 3 // 4 for row in rows for clip in row if clip.embedded)
+        sections.append(
+            {
+                "anchor": f"part-{number}",
+                "part": section,
+                "tables": [shortened(table) for table in section.tables],
+                "figures": [(_svg(figure.svg), figure.caption) for figure in section.figures],
+                "clips": rows,
+            }
+        )
+    return _environment().get_template("document.html.j2").render(document=document, sections=sections)
 
 
 def _environment() -> Environment:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reports import tables, terminal
-from reports.summary import Group, Note, ReportError, Run, groups_on, headline, incomplete, load, notes, suites_of
+from reports.forms import csv_rows, markdown_note, markdown_table, write_files
+from reports.summary import Group, Note, Run, groups_on, headline, incomplete, load, notes, suites_of
 from reports.tables import Table
 
 if TYPE_CHECKING:
@@ -33,11 +31,11 @@ class Report:
 
     def markdown(self) -> str:
         """The report as Markdown."""
-        parts = ["# memvla report", _markdown_note(self.headline)]
+        parts = ["# memvla report", markdown_note(self.headline)]
         if self.notes:
-            parts.append("\n".join(f"- {_markdown_note(note)}" for note in self.notes))
-        parts += [_markdown_table(tables.shortened(table)) for table in [*self._tables(), tables.protocols(self.runs)]]
-        parts.append(_markdown_table(_manifest_table(self.runs)))
+            parts.append("\n".join(f"- {markdown_note(note)}" for note in self.notes))
+        parts += [markdown_table(tables.shortened(table)) for table in [*self._tables(), tables.protocols(self.runs)]]
+        parts.append(markdown_table(_manifest_table(self.runs)))
         return "\n\n".join(parts) + "\n"
 
     def csv(self) -> str:
@@ -48,12 +46,7 @@ class Report:
             for run, _ in groups_on(self.runs, suite)
             for group in run.task_groups[suite]
         ]
-        out = io.StringIO()
-        names = list(dict.fromkeys(name for row in rows for name in row))
-        writer = csv.DictWriter(out, names, restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        return out.getvalue()
+        return csv_rows(rows)
 
     def html(self, base: Path | str = ".", *, embed_bytes: int | None = None) -> str:
         """The page: one file, no script, nothing from elsewhere. base: the folder it will lie in (for linked videos).
@@ -68,18 +61,7 @@ class Report:
         """Write report.md, report.csv and report.html. Raises ReportError where the folder does not take them."""
         folder = Path(folder)
         texts = {"report.md": self.markdown(), "report.csv": self.csv(), "report.html": self.html(folder)}
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            for name, text in texts.items():
-                part = folder / f".{name}.part"
-                part.write_text(text, encoding="utf-8")
-                os.replace(part, folder / name)
-        except OSError as error:
-            raise ReportError(
-                f"cannot write the report into {folder}: {error.strerror or error}; check that it is a folder that can "
-                f"be written and that the disk has room, or choose another"
-            ) from error
-        return [folder / name for name in texts]
+        return write_files(folder, texts)
 
     def _tables(self) -> list[Table]:
         found: list[Table | None] = [tables.overall(self.runs)]
@@ -95,34 +77,6 @@ def build(paths: Iterable[Path | str]) -> Report:
     """
     runs = load(paths)
     return Report(runs, headline(runs), notes(runs))
-
-
-# ---------------------------------------------------------------------- Markdown
-
-
-def _markdown_note(note: Note) -> str:
-    text = _markdown_text(note.text)
-    return text if note.kind in ("complete", "remark") else f"**{text}**"
-
-
-def _markdown_text(text: str) -> str:
-    """Text that Markdown must not take for anything else."""
-    for sign in ("\\", "`", "*", "_", "[", "]", "|", "#", "~", "$"):
-        text = text.replace(sign, f"\\{sign}")
-    return " ".join(text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").split())
-
-
-def _markdown_table(table: Table) -> str:
-    titles = [column.title for column in table.columns]
-    rules = ["---:" if column.number else "---" for column in table.columns]
-    rows: list[Sequence[str]] = list(table.rows)
-    if any(table.marks):
-        titles, rules = [*titles, " "], [*rules, "---"]
-        rows = [[*row, tables.MARKS[table.mark(i)]] for i, row in enumerate(rows)]
-    lines = [f"| {' | '.join(map(_markdown_text, titles))} |", f"| {' | '.join(rules)} |"]
-    lines += [f"| {' | '.join(map(_markdown_text, row))} |" for row in rows]
-    note = f"\n\n{_markdown_text(table.note)}" if table.note else ""
-    return f"## {_markdown_text(table.title)}\n\n" + "\n".join(lines) + note
 
 
 def _manifest_table(runs: Sequence[Run]) -> Table:

@@ -189,7 +189,7 @@ def paired(runs: Sequence[Run]) -> Table | None:
     dropped = sum(c.unmatched for *_, c in found)
     note = (
         "Only scenes that both policies scored, with equal scene hashes. p: exact McNemar test, not corrected for the "
-        "number of comparisons. Interval: bootstrap over scenes."
+        "number of comparisons. Interval: Tango's, for rates on the same scenes."
     )
     note += f" {dropped} pairs were left out, since their scene hashes differ." if dropped else ""
     return Table("Paired comparison", tuple(columns), tuple(cells), tuple(marks), note)

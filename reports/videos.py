@@ -57,7 +57,7 @@ def gather(runs: Sequence[Run], base: Path, *, embed_bytes: int = EMBED_BYTES) -
         turn[key] = turn.get(key, -1) + 1
         rows.append((turn[key], record.trial, order[record.suite], tasks[record.suite, record.task], run, record))
     rows.sort(key=lambda row: (*row[:4], row[4].label))
-    chosen = _addresses([(run, record) for *_, run, record in rows[:MOST_VIDEOS]], base, embed_bytes)
+    chosen = addresses([(run, record) for *_, run, record in rows[:MOST_VIDEOS]], base, embed_bytes)
     suites = sorted({record.suite for _, record in found}, key=lambda name: order[name])
     shown = {suite: [clip for clip in chosen if clip.record.suite == suite] for suite in suites}
     total = {suite: sum(record.suite == suite for _, record in found) for suite in suites}
@@ -66,7 +66,8 @@ def gather(runs: Sequence[Run], base: Path, *, embed_bytes: int = EMBED_BYTES) -
     return [Clips(suite, tuple(shown[suite]), total[suite] - len(shown[suite])) for suite in suites]
 
 
-def _addresses(chosen: Sequence[tuple[Run, EpisodeRecord]], base: Path, embed_bytes: int) -> list[Clip]:
+def addresses(chosen: Sequence[tuple[Run, EpisodeRecord]], base: Path, embed_bytes: int) -> list[Clip]:
+    """The clips of these episodes, in this order: inside the page while `embed_bytes` last, else linked from `base`."""
     clips = []
     left = embed_bytes
     for run, record in chosen:

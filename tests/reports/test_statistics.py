@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from envs.spec import SceneId
-from reports.statistics import Comparison, compare, mean, success_by_step, success_rate, task_mean
+from reports.statistics import Comparison, compare, holm, mean, success_by_step, success_rate, tango, task_mean
 
 Outcomes = dict[SceneId, tuple[bool, str]]
 
@@ -127,9 +127,47 @@ def test_the_paired_interval_is_close_to_walds_for_many_scenes() -> None:
     assert found.interval.high == pytest.approx((b - c) / n + half, abs=0.002)
 
 
-def test_no_scene_decided_differently_is_no_evidence_and_no_interval() -> None:
+def test_no_scene_decided_differently_is_no_evidence_and_the_interval_says_how_little_is_known() -> None:
     found = compare(*pair(5, 0, 0, 5))
-    assert (found.p_value, found.difference, found.interval) == (1.0, 0.0, None)
+    assert (found.p_value, found.difference) == (1.0, 0.0)
+    assert found.interval is not None
+    z2 = stats.norm.ppf(0.975) ** 2
+    assert found.interval.high == pytest.approx(z2 / (10 + z2))  # Tango's equation solved by hand for no difference
+    assert found.interval.low == pytest.approx(-found.interval.high)
+
+
+@pytest.mark.parametrize(
+    ("n", "only_a", "only_b", "low", "high"),
+    # Fagerland, Lydersen, Laake (2014), Statistics in Medicine 33:2850-2875: airway hyper-responsiveness (Bentur 2009)
+    [(21, 1, 7, -0.517, -0.026)],
+)
+def test_paired_intervals_are_the_published_ones(n: int, only_a: int, only_b: int, low: float, high: float) -> None:
+    found = tango(n, only_a, only_b)
+    assert (round(found.low, 3), round(found.high, 3)) == (low, high)
+
+
+@given(st.integers(1, 400).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n))), st.floats(0, 1))
+@settings(max_examples=100, deadline=None)
+def test_paired_intervals_hold_the_found_value_and_turn_with_the_policies(counts: tuple[int, int], part: float) -> None:
+    n, only_a = counts
+    only_b = int(part * (n - only_a))
+    found, turned = tango(n, only_a, only_b), tango(n, only_b, only_a)
+    assert -1 <= found.low <= (only_a - only_b) / n <= found.high <= 1
+    assert (turned.low, turned.high) == pytest.approx((-found.high, -found.low), abs=1e-8)
+
+
+@pytest.mark.parametrize(("n", "p_a", "p_b"), [(50, 0.15, 0.15), (100, 0.2, 0.1), (100, 0.05, 0.05), (500, 0.24, 0.14)])
+def test_paired_intervals_hold_the_true_difference_93_to_97_times_in_100(n: int, p_a: float, p_b: float) -> None:
+    drawn = np.random.default_rng(5).multinomial(n, [p_a, p_b, 1 - p_a - p_b], size=10_000)
+    found = [tango(n, int(a), int(b)) for a, b, _ in drawn]  # equal counts are computed once
+    held = np.mean([i.low <= p_a - p_b <= i.high for i in found])
+    assert 0.93 <= held <= 0.97
+
+
+def test_holm_is_the_step_down_of_the_definition() -> None:
+    # by hand: 0.01 x 4, 0.013 x 3 (not below 0.04), 0.04 x 2, 0.2 x 1
+    assert holm([0.2, 0.01, None, 0.04, 0.013]) == [0.2, 0.04, None, 0.08, pytest.approx(0.04)]
+    assert holm([None]) == [None]
 
 
 def test_only_scenes_with_equal_hashes_are_pairs() -> None:
