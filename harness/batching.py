@@ -43,9 +43,10 @@ class Session:
             return None
         return self.replied_at + self.away
 
-    def patience(self) -> float:
-        """How much later than expected it may come before it is given up: twice its usual spread, 1 ms at least."""
-        return max(0.001, 2 * self.spread)
+    def patience(self, call_s: float) -> float:
+        """How much later than expected it may come before it is given up: twice its usual spread, and a quarter of a
+        policy call at least, since a session that just missed a batch waits for a whole one."""
+        return max(0.001, 2 * self.spread, 0.25 * call_s)
 
 
 @dataclass
@@ -91,8 +92,9 @@ class Scheduler:
         until = now
         for session in self.sessions.values():
             due = session.due() if session.waiting_since is None else None
-            if due is not None and due <= limit and now < due + session.patience():
-                until = max(until, min(due + session.patience(), limit + session.patience()))
+            last = None if due is None else due + session.patience(self.call_s)
+            if due is not None and last is not None and due <= limit and now < last:
+                until = max(until, last)
         return until - now
 
 

@@ -119,15 +119,18 @@ class StageRun:
             self._cluster.release(self._host)
 
     def _wanted_workers(self, queue: Queue) -> int:
-        return max(1, min(worker_count(self._settings), len(queue)))
+        return max(1, min(worker_count(self._settings), len(queue), self._host.spec.slots or len(queue)))
 
     def _busy(self) -> list[Worker]:
         return [worker for worker in self._workers if worker.episode is not None]
 
     def _hand_out(self, queue: Queue) -> None:
+        slots = self._host.spec.slots
         for worker in self._workers:
+            busy = [other.task for other in self._busy()]
+            if slots is not None and len(busy) >= slots:
+                return  # the policy's memory is full: episodes wait for a slot, and no worker waits with them
             if worker.episode is None and len(queue):
-                busy = [other.task for other in self._busy()]
                 spec = queue.pop(worker.task, busy)
                 worker.task = spec.episode.task
                 self._cluster.submit(worker, spec)

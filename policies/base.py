@@ -25,7 +25,7 @@ class PolicySpec:
     per answer; execute: how many of them are carried out before the next call; needs_every_frame: it must also see
     the observations between calls; stateful: it remembers within an episode; memory_scope: `episode`, `subtask` or
     None (either); privileged: it reads simulator state, and its runs are marked so; uses_state: it must be given
-    proprioception.
+    proprioception; slots: episodes it can hold at once (None: any number); further ones wait, none is evicted.
     """
 
     name: str
@@ -38,6 +38,7 @@ class PolicySpec:
     memory_scope: str | None = None
     privileged: bool = False
     uses_state: bool = False
+    slots: int | None = None
 
 
 @dataclass(frozen=True)

@@ -146,6 +146,7 @@ class VLAPolicy(Policy, Generic[Network]):
             execute=1 if serving.ensemble else serving.execute or expert.execute,
             stateful=bool(serving.ensemble) or self.remembers,
             memory_scope=loaded.memory_scope,
+            slots=serving.slots,
             uses_state=loaded.config.state > 0,
         )
 

@@ -121,3 +121,14 @@ def test_a_policy_that_does_not_fit_the_suite_is_refused_before_a_simulator_star
 def test_a_simulator_with_its_own_python_does_not_run_inline() -> None:
     with pytest.raises(ClusterError, match="use cluster=local"):
         InlineCluster().worker(load_suite("libero_object").runtime)
+
+
+def test_more_workers_than_memory_slots_wait_and_none_is_evicted(tmp_path: Path) -> None:
+    """A policy of one slot under two workers: one episode at a time, all of them scored, none void."""
+    words = ["suite=lab_smoke", "policy=cogact", "policy.slots=1", "run.trials=2", "protocol.max_steps=32"]
+    assert run(tmp_path, *words, "cluster.workers=2", "run.videos=0").exit_code == 0
+    found = records(tmp_path / "cogact")
+    assert [record.outcome for record in found] == ["failure"] * 4
+    begun = sorted((record.started_at, record.seconds["total"]) for record in found)
+    assert len({record.worker for record in found}) == 1
+    assert len(begun) == 4
