@@ -11,6 +11,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from harness import reporting
+
 app = typer.Typer(
     name="memvla",
     help="Evaluate robot policies that remember: LIBERO, SimplerEnv, MIKASA-Robo, CALVIN and the lab benchmark.",
@@ -176,6 +178,9 @@ def check(
     from harness.check import check_command
 
     raise typer.Exit(0 if check_command(overrides, out) else 1)
+
+
+reporting.register(app, out)
 
 
 def main() -> None:

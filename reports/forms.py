@@ -17,7 +17,7 @@ _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
     tables.MINUS: "$-$", "–": "--", "✓": r"$\checkmark$", "✕": r"$\times$", "±": r"$\pm$", "…": r"\ldots{}",
-    "≥": r"$\geq$", "≤": r"$\leq$", "×": r"$\times$",
+    "≥": r"$\geq$", "≤": r"$\leq$", "×": r"$\times$", "[": "{[}", "]": "{]}",
 }  # fmt: skip
 
 

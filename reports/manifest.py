@@ -226,6 +226,13 @@ def differing(old: Manifest, new: Manifest) -> list[tuple[str, str, str]]:
     return _walk("", a, b)
 
 
+def changed_rules(old: SuitePlan, new: SuitePlan) -> list[str]:
+    """What differs in the parts of two plans that make up the protocol's fingerprint, as far as a plan holds them."""
+    rules = [{k: v for k, v in plan.protocol.items() if k != "trials"} for plan in (old, new)]
+    found = _compare("version", old.version, new.version) + _compare("protocol", *rules)
+    return found + _compare("env", old.env, new.env)
+
+
 def refuse_resume(old: Manifest, new: Manifest) -> None:
     """Raise ManifestError, listing what differs, when `new` cannot carry on the run that `old` began.
 
@@ -275,10 +282,7 @@ def _refuse_suite(old: SuitePlan, new: SuitePlan | None) -> list[str]:
         return [f"{where}: planned before, left out now"]
     found = _compare(f"{where}: protocol fingerprint", old.fingerprint, new.fingerprint)
     if found:
-        found += _compare(f"{where}: version", old.version, new.version)
-        rules = [{k: v for k, v in plan.protocol.items() if k != "trials"} for plan in (old, new)]
-        found += _compare(f"{where}: protocol", *rules)
-        found += _compare(f"{where}: env", old.env, new.env)
+        found += [f"{where}: {line}" for line in changed_rules(old, new)]
     found += _compare(f"{where}: policy", old.policy, new.policy)
     if new.trials < old.trials:
         found.append(f"{where}: {old.trials} trials planned before, only {new.trials} now")

@@ -18,9 +18,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reports.statistics import Rate, success_by_step
+from reports.statistics import Interval, Rate, success_by_step
 from reports.summary import Group, Run, groups_on, suites_of
-from reports.tables import counted, percent, phase_names, wrapped
+from reports.tables import counted, percent, phase_names, points, wrapped
 
 INK, MUTED, LINE, PAPER = "#0a0b0c", "#0a0b0d", "#0a0b0e", "#0a0b0f"
 SERIES = tuple(f"#0a0c0{i}" for i in range(8))
@@ -156,6 +156,34 @@ def time_bars(runs: Sequence[Run]) -> str | None:
         ax.set_xlim(0, 1.02 * float(left.max()) or 1.0)
         ax.set_xlabel("seconds per scored episode")
         figure.legend(loc="outside upper left", ncols=min(len(phases), 8), handlelength=1.6)
+    return out[0]
+
+
+def difference_plot(rows: Sequence[tuple[str, float | None, Interval | None]], axis: str) -> str | None:
+    """A forest plot: differences of success rates with their intervals; None without any. axis: what right means."""
+    if not any(value is not None for _, value, _ in rows):
+        return None
+    labels = [wrapped(name, 50, 3) for name, *_ in rows]
+    height = 0.9 + sum(0.3 + 0.15 * label.count("\n") for label in labels)
+    with _figure(height, "Differences with 95 % intervals", "differences") as (figure, out):
+        ax = figure.add_subplot()
+        ax.axvline(0, color=MUTED, linewidth=1.2)
+        for y, (_, value, interval) in enumerate(rows):
+            if value is None:
+                ax.text(0, y, " nothing in common", va="center", color=MUTED, style="italic")
+                continue
+            settled = interval is not None and (interval.low > 0 or interval.high < 0)
+            if interval is not None:
+                ends = [100 * interval.low, 100 * interval.high]
+                ax.plot(ends, [y, y], color=SERIES[0], linewidth=2.4, alpha=0.75)
+            face = SERIES[0] if settled else PAPER  # filled: the interval leaves out zero
+            ax.plot(100 * value, y, "o", color=face, markersize=8, markeredgecolor=SERIES[0], markeredgewidth=1.6)
+        right = ["" if value is None else points(value) for _, value, _ in rows]
+        _rows(ax, labels, right)
+        ends = [100 * end for *_, interval in rows if interval for end in (interval.low, interval.high)]
+        most = max([5.0, *map(abs, ends)]) * 1.08
+        ax.set_xlim(-most, most)
+        ax.set_xlabel(axis)
     return out[0]
 
 
