@@ -2,16 +2,16 @@
 
 Names are in the keys, numbers in the arrays (all float64, metres, radians, world frame, matrices row by row):
 
-    gripper               [14]   position of the point between the fingertips 3, rotation matrix 9 (first axis: along which
-                                 the fingers close, third: out of the hand), finger joints 2
+    gripper               [14]   position of the point between the fingertips 3, rotation matrix 9 (first axis: along
+                                 which the fingers close, third: out of the hand), finger joints 2
     joints                [7]    the arm's joint angles
     boxes                 [N, 16] collision boxes of everything but the robot: body number, centre 3, rotation 9, half
                                  sizes 3 (shapes that are no boxes by their bounding box)
     object/<name>         [8]    movable object: body number, position 3, quaternion wxyz 4
     fixture/<name>        [8]    immovable one (its parts are bodies of their own)
     bodies/<name>         [k]    the body numbers an object or fixture consists of
-    joint/<body>          [9]    hinge or slide of a fixture's part: kind (2 slide, 3 hinge), position, axis 3 and anchor 3
-                                 of it, body number
+    joint/<body>          [9]    hinge or slide of a fixture's part: kind (2 slide, 3 hinge), position, its axis 3 and
+                                 anchor 3, body number
     range/<body>          [2]    its limits
     region/<name>         [15]   a named place: position 3, rotation 9, half sizes 3
     goal/<k>/<predicate>/<names...>  [1]  the k-th part of the goal, 1 where it holds now
@@ -54,16 +54,16 @@ class Onlooker:
                 body = self._env.obj_body_id[name]
                 seen[f"{kind}/{name}"] = np.concatenate([[body], data.xpos[body], data.xquat[body]])
                 seen[f"bodies/{name}"] = self._bodies[name]
-        for joint, body, name in self._joints:
+        for joint, body, part in self._joints:
             place = self._model.jnt_qposadr[joint]
             kind, position = float(self._model.jnt_type[joint]), float(data.qpos[place])
-            seen[f"joint/{name}"] = np.array([kind, position, *data.xaxis[joint], *data.xanchor[joint], body])
-            seen[f"range/{name}"] = self._model.jnt_range[joint].copy()
+            seen[f"joint/{part}"] = np.array([kind, position, *data.xaxis[joint], *data.xanchor[joint], body])
+            seen[f"range/{part}"] = self._model.jnt_range[joint].copy()
         for name, region in self._regions.items():
             size = np.asarray(self._env.object_sites_dict[name].size, dtype=np.float64)
             seen[f"region/{name}"] = np.concatenate([data.site_xpos[region], data.site_xmat[region], size])
-        for k, part in enumerate(self._env.parsed_problem["goal_state"]):
-            seen["/".join(["goal", str(k), *part])] = np.array([float(self._env._eval_predicate(part))])
+        for k, atom in enumerate(self._env.parsed_problem["goal_state"]):
+            seen["/".join(["goal", str(k), *atom])] = np.array([float(self._env._eval_predicate(atom))])
         return seen
 
     def _boxes(self) -> npt.NDArray[np.float64]:

@@ -11,7 +11,7 @@ def probe() -> str:
     platform = choose_renderer()
     libero()
     import robosuite
-    from OpenGL import GL
+    from OpenGL import GL  # type: ignore[import-untyped]
 
     try:
         context = mujoco.GLContext(64, 64)

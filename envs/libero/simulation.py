@@ -1,9 +1,9 @@
 """One LIBERO problem as a simulation that restarts warm and steps fast, bit for bit as upstream would.
 
-What upstream does in one control step of 50 ms, 25 times: forward, controller (which calls forward again), step, update
-of every observable. Here: the first half of MuJoCo's step, controller, the second half; the same numbers come out, since
-the halves compute what the two forward calls computed (proven by tests/envs/libero/test_fidelity.py, as is everything
-said below). What upstream reports as the observation of a control step is not its end, though: robosuite's observables
+What upstream does in one control step of 50 ms, 25 times: forward, controller (which calls forward again), step,
+update of every observable. Here: the first half of MuJoCo's step, controller, the second half; the same numbers come
+out, since the halves compute what the two forward calls computed (proven by tests/envs/libero/test_fidelity.py, as is
+everything said below). What upstream reports as the observation of a control step is not its end, though: robosuite's observables
 are sampled on their own 20 Hz clock, which two forced updates at the reset put out of step with the control loop, so
 they show the state one or two substeps before the end. `SamplingClock` follows that clock, and `Simulation` keeps what
 it would have seen.
@@ -141,7 +141,7 @@ class Simulation:
             raise SceneError(f"{self.problem.name} cannot be reset: {type(error).__name__}: {error}") from error
         env = self.env
         env.sim.forward()
-        env.visualize(vis_settings={vis: False for vis in env._visualizations})
+        env.visualize(vis_settings=dict.fromkeys(env._visualizations, False))
         env.sim.set_state_from_flattened(state)
         env.sim.forward()
         env._check_success()
@@ -259,7 +259,12 @@ def _seed_globals(seed: int) -> None:
 def _model_digest(model: mujoco.MjModel) -> str:
     """SHA-256 of every array of a compiled model but file paths: meshes, textures, masses, lights, cameras, options."""
     digest = hashlib.sha256()
-    for owner, prefix in ((model, ""), (model.opt, "opt."), (model.vis.headlight, "headlight."), (model.vis.map, "map.")):
+    for owner, prefix in (
+        (model, ""),
+        (model.opt, "opt."),
+        (model.vis.headlight, "headlight."),
+        (model.vis.map, "map."),
+    ):
         for name in sorted(dir(owner)):
             if name.startswith("_") or name == "paths":
                 continue

@@ -4,7 +4,8 @@ What their import does on its own, and what is done about it here:
 - robosuite opens a log file at a fixed place in the temporary folder, which fails for the second user of a machine and
   mixes the lines of all workers: its file handler is put aside.
 - robosuite and mujoco choose the OpenGL platform from variables read at import.
-- LIBERO lets a file in the user's home redirect its assets: it is pointed away, so that a scene is what it is said to be.
+- LIBERO lets a file in the user's home redirect its assets: it is pointed away, so that a scene is what it is said
+  to be.
 """
 
 from __future__ import annotations

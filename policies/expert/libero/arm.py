@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 
 from envs.spec import ActionSpec
 from policies.expert.libero.grasp import TIP
-from policies.expert.libero.scene import Array, Pose, Scene
+from policies.expert.libero.scene import UP, Array, Pose, Scene
 
 Moves = Generator[Array, None, bool]
 Steps = Generator[Array, None, None]
@@ -32,6 +32,7 @@ class Arm:
         self.closed = False
         self._action = action
         self.home = scene.hand.rotation
+        self._rest = scene.hand.position - scene.base
         self.notes: list[str] = []
 
     @property
@@ -99,16 +100,15 @@ class Arm:
         The arm is stretched out when its wrist (0.204 m behind the gripper's point, 0.088 m off the flange: Panda's
         measures) is about 0.7 m from its shoulder (0.333 m over the base).
         """
-        shoulder = self.scene.base + [0.0, 0.0, 0.333]
+        shoulder = self.scene.base + 0.333 * UP
         out = np.array([*(position - shoulder)[:2], 0.0])
         out /= np.linalg.norm(out)
-        up = np.array([0.0, 0.0, 1.0])
         for lean in np.arange(0.0, 0.61, 0.05):
             c, s = np.cos(lean), np.sin(lean)
-            wrist = position + 0.204 * (c * up - s * out) - 0.088 * (c * out + s * up)
+            wrist = position + 0.204 * (c * UP - s * out) - 0.088 * (c * out + s * UP)
             if np.linalg.norm(wrist - shoulder) < EASY:
                 break
-        return np.asarray(Rotation.from_rotvec(-lean * np.cross(up, out)).as_matrix() @ rotation)
+        return np.asarray(Rotation.from_rotvec(-lean * np.cross(UP, out)).as_matrix() @ rotation)
 
     def bend(self, steps: int = 16) -> Steps:
         """Pull back until the elbow is off its limit, if it is near it.
@@ -124,6 +124,12 @@ class Arm:
             if self.scene.elbow < -0.4:
                 return
             yield np.array([*back, 0.0, 0.5 * back[1], -0.5 * back[0], 0.0, self._grip()])
+
+    def retire(self) -> Steps:
+        """From a pose turned away to the one above the table that the arm starts in: inward first, then turned back."""
+        rest = self.scene.base + self._rest
+        yield from self.go(rest, self.hand.rotation, within=0.05, turned=4.0, steps=40)
+        yield from self.go(rest, self.home, within=0.04, turned=0.2, steps=40)
 
     def travel(self, position: Array, rotation: Array, *, carrying: tuple[int, ...] = (), drop: float = 0.0) -> Moves:
         """Go to a pose over whatever lies between: as high as what lies just ahead asks for, and down to it at the end.

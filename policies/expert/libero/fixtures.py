@@ -6,10 +6,8 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from policies.expert.libero.arm import Arm, Moves
-from policies.expert.libero.grasp import TIP, facing_down, pointing, search, yaw_of
-from policies.expert.libero.scene import Array, Joint, Scene
-
-UP = np.array([0.0, 0.0, 1.0])
+from policies.expert.libero.grasp import HAND, TIP, facing_down, pointing, search, yaw_of
+from policies.expert.libero.scene import UP, Array, Joint, Scene
 
 
 def turn(arm: Arm, name: str, on: bool, tries: int) -> Moves:
@@ -54,38 +52,30 @@ def handle(scene: Scene, joint: Joint) -> Array:
     return np.asarray(boxes[np.argmax(boxes[:, 1:4] @ outward(joint)), 1:4])
 
 
-def open_drawer(arm: Arm, name: str, tries: int) -> Moves:
-    """Take the handle between the fingers, one behind it, and pull."""
+def open_drawer(arm: Arm, name: str) -> Moves:
+    """Take the handle between the fingers, above and below it, and pull."""
     arm.closed = False
     joint = arm.scene.joint(name)
     out = outward(joint)
     bar = handle(arm.scene, joint)
-    level = bar[2] - arm.scene.table(bar) > 0.105  # room for the hand's half width under a level gripper
-    tilt = 1.5 if level else 0.6
-    rotation = pointing(out, tilt, arm.home, across=True)
+    level = bar[2] - arm.scene.table(bar) > HAND[0]  # room for half the hand under a level gripper
+    rotation = pointing(out, 1.5 if level else 0.6, arm.home, across=True)
     point = rotation[:, 2]
-    arm.note(f"handle of {name} at {bar.round(3)}, tilt {tilt}")
-    before = bar - 0.09 * point
-    yield from arm.travel(before + (0.08 * out if level else 0.0 * out), rotation)
-    yield from arm.go(before, rotation, within=0.01)
-    deep = bar + (0.0 if level else -0.004) * point
-    yield from arm.go(deep, rotation, within=0.004, speed=0.4)
+    arm.note(f"handle of {name} at {bar.round(3)}")
+    yield from arm.travel(bar - 0.09 * point + (0.08 * out if level else 0.0), rotation)
+    yield from arm.go(bar - 0.09 * point, rotation, within=0.01)
+    yield from arm.go(bar, rotation, within=0.004, speed=0.4)
     yield from arm.grip(True, 14)
-    arm.note(f"fingers {arm.scene.opening:.3f} apart at {arm.hand.position.round(3)}")
-    pulled = 0
     for _ in range(60):
         joint = arm.scene.joint(name)
-        if abs(joint.position) > 0.152:
-            break
-        pulled += 1
         bar = handle(arm.scene, joint)
-        if np.linalg.norm(bar - arm.hand.position) > 0.04:
+        if abs(joint.position) > 0.152 or np.linalg.norm(bar - arm.hand.position) > 0.04:
             break
-        ahead = bar - 0.0 * point + 0.05 * out
-        yield arm.toward(ahead, rotation)
+        yield arm.toward(bar + 0.05 * out, rotation)
     arm.note(f"drawer at {arm.scene.joint(name).position:.3f}")
     yield from arm.grip(False, 8)
-    yield from arm.go(arm.hand.position - 0.09 * point, rotation, within=0.02)
+    yield from arm.go(arm.hand.position - 0.07 * point, rotation, within=0.02)
+    yield from arm.retire()
     return abs(arm.scene.joint(name).position) > 0.1
 
 
@@ -100,7 +90,7 @@ def close_drawer(arm: Arm, name: str) -> Moves:
     arm.note(f"close {name} from {start.round(3)}")
     yield from arm.travel(start, rotation)
     for _ in range(80):
-        if any(goal.holds for goal in arm.scene.goals if goal.names == (name,) and goal.predicate == "close"):
+        if arm.scene.holds(name):
             break
         bar = handle(arm.scene, arm.scene.joint(name))
         apart = float((arm.hand.position - bar) @ out)
@@ -111,33 +101,29 @@ def close_drawer(arm: Arm, name: str) -> Moves:
     return True
 
 
-def swing_door(arm: Arm, name: str, goal_name: str) -> Moves:
-    """Push a hinged door shut, at its outer edge, along its arc."""
-    scene = arm.scene
-    joint = scene.joint(name)
+def close_door(arm: Arm, name: str) -> Moves:
+    """Push a hinged door shut, at its outer edge near its top, along its arc."""
     arm.closed = True
-
-    def edge() -> tuple[Array, Array]:
-        """The middle of the door's outer edge near its top, and the way it closes there."""
-        now = arm.scene.joint(name)
-        door = arm.scene.points([now.body], 0.01)
-        arm_out = door - now.anchor
-        arm_out[:, 2] = 0
-        far = np.linalg.norm(arm_out, axis=1)
-        rim = door[far > far.max() - 0.06].mean(axis=0)
-        rim[2] = door[:, 2].max() - 0.03 + TIP
-        way = np.cross(now.axis, rim - now.anchor) * (-np.sign(now.low + now.high) or 1.0)
-        way[2] = 0
-        return rim, way / np.linalg.norm(way)
-
-    rim, way = edge()
+    edge, way = _edge(arm.scene, name)
     rotation = facing_down(yaw_of(arm.home))
-    arm.note(f"door {joint.position:.2f}, from {(rim - 0.09 * way).round(3)}")
-    yield from arm.travel(rim - 0.09 * way, rotation)
+    arm.note(f"door of {name} at {arm.scene.joint(name).position:.2f}")
+    yield from arm.travel(edge - 0.09 * way, rotation)
     for _ in range(140):
-        if any(goal.holds for goal in arm.scene.goals if goal.names == (goal_name,)):
+        if arm.scene.holds(name):
             break
-        rim, way = edge()
-        yield arm.toward(rim + 0.03 * way, rotation, speed=0.8)
-    arm.note(f"door {arm.scene.joint(name).position:.3f}")
+        edge, way = _edge(arm.scene, name)
+        yield arm.toward(edge + 0.03 * way, rotation, speed=0.8)
+    arm.note(f"door at {arm.scene.joint(name).position:.3f}")
     return True
+
+
+def _edge(scene: Scene, name: str) -> tuple[Array, Array]:
+    """Where to push a door [3], and the way it closes there, a horizontal unit vector [3]."""
+    joint = scene.joint(name)
+    door = scene.points([joint.body], 0.01)
+    far = np.linalg.norm((door - joint.anchor)[:, :2], axis=1)
+    edge = door[far > far.max() - 0.06].mean(axis=0)
+    edge[2] = door[:, 2].max() - 0.03 + TIP
+    way = np.cross(joint.axis, edge - joint.anchor) * (-np.sign(joint.low + joint.high) or 1.0)
+    way[2] = 0.0
+    return edge, way / np.linalg.norm(way)

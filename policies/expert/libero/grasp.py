@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from policies.expert.libero.scene import Array
+from policies.expert.libero.scene import UP, Array
 
 TIP = 0.012
 """Fingertips lie this far beyond the point that the controller moves, metres (from the finger's collision mesh)."""
@@ -49,7 +49,8 @@ def yaw_of(rotation: Array) -> float:
 def search(thing: Array, others: Array, floor: float, home: Array, base: Array) -> list[Grasp]:
     """Grasps of `thing` (points [n, 3]) among `others` [m, 3] over a floor at that height, best first.
 
-    home: the gripper's rotation at the start, from which it can turn either way; base: where the arm stands [3] (of two sides, the nearer one is preferred).
+    home: the gripper's rotation at the start, from which it can turn either way; base: where the arm stands [3] (of two
+    sides, the nearer one is preferred).
     """
     middle = (thing.min(axis=0) + thing.max(axis=0)) / 2
     ahead = yaw_of(home)
@@ -67,9 +68,8 @@ def pointing(out: Array, tilt: float, now: Array, *, across: bool) -> Array:
     across: the fingers close in the plane of `out` and up (around a bar), else at right angles to it. Of the two equal
     turns the one nearer to `now`.
     """
-    up = np.array([0.0, 0.0, 1.0])
-    point = -np.cos(tilt) * up - np.sin(tilt) * out
-    along = np.cross(up, out)
+    point = -np.cos(tilt) * UP - np.sin(tilt) * out
+    along = np.cross(UP, out)
     close = np.cross(along, point) if across else along
     ways = [np.column_stack([c, np.cross(point, c), point]) for c in (close, -close)]
     return np.asarray(min(ways, key=lambda way: -float(np.trace(way @ now.T))))
@@ -93,7 +93,7 @@ def _search_turn(
                 continue
             tip, quality, shift = scored
             lever = float(np.linalg.norm(at - centre))
-            place = axes @ (at + [shift, 0.0])
+            place = axes @ np.array([u + shift, v])
             position = np.array([place[0], place[1], tip + TIP])
             reach = float(np.linalg.norm(place[:2] - base[:2]) - np.linalg.norm(middle[:2] - base[:2]))
             found.append(Grasp(position, rotation, quality - 12.0 * lever - 0.25 * turned - 2.0 * reach))

@@ -1,12 +1,12 @@
-"""Skills with things that move freely: pick, put, push. Each returns whether it did what it says."""
+"""Skills with things that move freely: pick, put, drag. Each returns whether it did what it says."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from policies.expert.libero.arm import Arm, Moves
-from policies.expert.libero.grasp import TIP, facing_down, pointing, search, yaw_of
-from policies.expert.libero.scene import Array, Scene
+from policies.expert.libero.grasp import TIP, facing_down, search, yaw_of
+from policies.expert.libero.scene import UP, Array, Scene
 
 LOST = 0.2
 """An object held is within this distance of the gripper's point, metres."""
@@ -22,20 +22,48 @@ def pick(arm: Arm, name: str, tries: int) -> Moves:
     grasps = search(thing, others, scene.table(middle), arm.home, scene.base)
     if not grasps:
         arm.note(f"no grasp of {name}")
-        yield from arm.go(arm.hand.position + [0, 0, 0.05], arm.hand.rotation, within=0.01)
+        yield from arm.go(arm.hand.position + 0.05 * UP, arm.hand.rotation, within=0.01)
         return False
     grasp = grasps[min(tries * 3, len(grasps) - 1)]
     arm.note(f"grasp {name} at {grasp.position.round(3)}, score {grasp.score:.2f}, {len(grasps)} found")
-    above = grasp.position + [0, 0, 0.06]
+    above = grasp.position + 0.06 * UP
     rotation = arm.lean(above, grasp.rotation)
     yield from arm.travel(above, rotation)
     yield from arm.go(grasp.position, rotation, within=0.003, speed=0.5)
     yield from arm.grip(True, 14)
     start = arm.scene.pose(name).position[2]
-    yield from arm.go(arm.hand.position + [0, 0, 0.06], rotation, within=0.012, speed=0.6)
+    yield from _draw_out(arm, bodies, rotation)
+    yield from arm.go(arm.hand.position + 0.06 * UP, rotation, within=0.012, speed=0.6)
     risen = arm.scene.pose(name).position[2] - start
     arm.note(f"risen {risen:.3f}, fingers {arm.scene.opening:.4f} apart")
     return bool(risen > 0.02)
+
+
+def _draw_out(arm: Arm, bodies: list[int], rotation: Array) -> Moves:
+    """Move what is held aside, a little off the ground, where something hangs over it (an open drawer)."""
+    scene = arm.scene
+    held = scene.points(bodies)
+    middle, bottom = held[:, :2].mean(axis=0), held[:, 2].min()
+    radius = float(np.linalg.norm(held[:, :2] - middle, axis=1).max()) + 0.005
+    others = scene.obstacles(middle, radius + 0.2, bodies)
+    others = others[others[:, 2] > bottom + 0.03]
+
+    def blocked(spot: Array) -> bool:
+        return bool((np.linalg.norm(others[:, :2] - spot, axis=1) < radius).any())
+
+    if not blocked(middle):
+        return True
+    ways = [np.array([np.cos(a), np.sin(a)]) for a in np.arange(16) * np.pi / 8]
+    low = others[others[:, 2] < held[:, 2].max() + 0.05]
+    for far in np.arange(0.02, 0.2, 0.02):
+        for way in ways:
+            path = middle + np.outer(np.arange(0.0, far, 0.02), way)
+            hit = np.linalg.norm(low[None, :, :2] - path[:, None], axis=2) < radius - 0.005 if len(low) else np.zeros(1)
+            if not blocked(middle + far * way) and not hit.any():
+                arm.note(f"drawn out by {(far * way).round(2)}")
+                aside = arm.hand.position + np.array([*(far * way), 0.04])
+                return (yield from arm.go(aside, rotation, within=0.01, speed=0.6))
+    return False
 
 
 def put(arm: Arm, name: str, place: str) -> Moves:
@@ -54,7 +82,7 @@ def put(arm: Arm, name: str, place: str) -> Moves:
         return False
     arm.note(f"put {name} at {arm.scene.pose(name).position.round(3)}")
     yield from arm.grip(False, 8)
-    yield from arm.go(arm.hand.position + [0, 0, 0.1], rotation, within=0.02)
+    yield from arm.go(arm.hand.position + 0.1 * UP, rotation, within=0.02)
     return True
 
 
@@ -66,7 +94,7 @@ def _lower(arm: Arm, name: str, place: str, spot: Array, rotation: Array) -> Mov
         if np.linalg.norm(now - arm.hand.position) > LOST:
             arm.note(f"lost {name}")
             return False
-        if any(goal.holds for goal in scene.goals if goal.names == (name, place)):
+        if scene.holds(name, place):
             return True
         if stuck == 5:
             yield from arm.bend()
@@ -101,27 +129,28 @@ def free_spot(scene: Scene, name: str, place: str) -> Array:
     return np.asarray(spots[np.argmax(np.minimum(room, radius) * 10 - far)])
 
 
-def push(arm: Arm, name: str, place: str) -> Moves:
-    """Push a flat object over the table to a region, with the open fingers side by side behind it."""
+def drag(arm: Arm, name: str, place: str) -> Moves:
+    """Move a flat object over the table to a region: the closed fingers press on it, inside its rim, and drag."""
     scene = arm.scene
-    arm.closed = False
-    bodies = scene.bodies(name)
-    thing = scene.points(bodies)
-    radius = float(np.ptp(thing[:, :2], axis=0).max()) / 2
-    height = scene.table(scene.pose(name).position) + TIP + 0.006
-
-    def behind(gap: float) -> tuple[Array, Array]:
-        here, there = arm.scene.pose(name).position, arm.scene.pose(place).position
-        way = (there - here)[:2] / max(float(np.linalg.norm((there - here)[:2])), 1e-6)
-        return np.array([*(here[:2] - way * (radius + gap)), height]), way
-
-    start, way = behind(0.02)
-    rotation = pointing(np.array([*way, 0.0]), 0.45, arm.home, across=False)  # the hand leans over the object
-    arm.note(f"push {name} from {start.round(3)}")
-    yield from arm.travel(start, rotation)
-    for _ in range(100):
-        if any(goal.holds for goal in arm.scene.goals if goal.names == (name, place)):
+    here, there = scene.pose(name).position, scene.pose(place).position
+    thing = scene.points(scene.bodies(name))
+    inside = np.linalg.norm(thing[:, :2] - here[:2], axis=1) < 0.03
+    rise = float(thing[inside, 2].max()) - here[2] + TIP  # of the gripper's point over the object's, when it touches
+    arm.closed = True
+    way = (there - here)[:2] / max(float(np.linalg.norm((there - here)[:2])), 1e-6)
+    start = here + np.array([*(0.02 * way), rise])
+    rotation = facing_down(yaw_of(arm.home))
+    arm.note(f"drag {name} from {start.round(3)}")
+    yield from arm.travel(start + 0.03 * UP, rotation)
+    yield from arm.go(start, rotation, within=0.006, speed=0.4, steps=20)
+    for _ in range(140):
+        if arm.scene.holds(name, place):
             return True
-        at, way = behind(0.012)
-        yield arm.toward(at + 0.03 * np.array([*way, 0.0]), rotation, speed=0.6)
+        here = arm.scene.pose(name).position
+        if np.linalg.norm(arm.hand.position[:2] - here[:2]) > 0.09:
+            return False
+        way = (arm.scene.pose(place).position - here)[:2]
+        way *= min(1.0, 0.03 / max(float(np.linalg.norm(way)), 1e-6))
+        down = here[2] + rise - 0.02 - arm.hand.position[2]
+        yield arm.toward(arm.hand.position + np.array([*way, down]), rotation)
     return False

@@ -13,6 +13,7 @@ from scipy.spatial.transform import Rotation
 
 Array = npt.NDArray[np.float64]
 
+UP: Array = np.array([0.0, 0.0, 1.0])
 TABLE = 0.3
 """A box with a half size beyond this is table or floor: stood on, never an obstacle, metres."""
 
@@ -69,6 +70,10 @@ class Scene:
                 _, _, predicate, *names = key.split("/")
                 found.append(Goal(predicate, tuple(names), bool(value[0])))
         return found
+
+    def holds(self, *names: str) -> bool:
+        """Whether a part of the goal about exactly these names holds."""
+        return any(goal.holds for goal in self.goals if goal.names == names)
 
     def is_object(self, name: str) -> bool:
         return f"object/{name}" in self._seen

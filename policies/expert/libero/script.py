@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from envs.spec import EnvSpec
 from policies.expert.libero.arm import Arm, Steps
-from policies.expert.libero.fixtures import close_drawer, open_drawer, swing_door, turn
-from policies.expert.libero.handling import pick, push, put
+from policies.expert.libero.fixtures import close_door, close_drawer, open_drawer, turn
+from policies.expert.libero.handling import drag, pick, put
 from policies.expert.libero.scene import Goal, Scene
 
 ORDER = ("open", "turnon", "turnoff", "in", "on", "close")
@@ -58,12 +58,12 @@ def _achieve(arm: Arm, goal: Goal, tries: int) -> Steps:
     if goal.predicate in ("turnon", "turnoff"):
         yield from turn(arm, name, goal.predicate == "turnon", tries)
     elif goal.predicate == "open":
-        yield from open_drawer(arm, name, tries)
+        yield from open_drawer(arm, name)
     elif goal.predicate == "close":
         if scene.joint(name).slides:
             yield from close_drawer(arm, name)
         else:
-            yield from swing_door(arm, name, name)
+            yield from close_door(arm, name)
     else:
         yield from _move(arm, name, goal.names[1], tries)
 
@@ -73,8 +73,8 @@ def _move(arm: Arm, name: str, place: str, tries: int) -> Steps:
     scene = arm.scene
     drawer = None if scene.is_object(place) else scene.drawer(place)
     if drawer is not None and abs(drawer.position) < 0.1:
-        yield from open_drawer(arm, place, tries)
+        yield from open_drawer(arm, place)
     if scene.is_flat(name):
-        yield from push(arm, name, place)
+        yield from drag(arm, name, place)
     elif (yield from pick(arm, name, tries)):
         yield from put(arm, name, place)

@@ -64,7 +64,7 @@ def test_pictures_on_demand_equal_those_of_a_loop_that_draws_every_frame() -> No
     env = make(suite=suite)
     reference.next_episode()
     env.reset(seed=0, options={"task": task, "trial": 0})
-    changed = 0
+    agentview = []
     for k, action in enumerate(random_actions(8)):
         if k == 4:
             for data in (reference.data, env.simulation.data):  # type: ignore[attr-defined]
@@ -77,8 +77,7 @@ def test_pictures_on_demand_equal_those_of_a_loop_that_draws_every_frame() -> No
             wanted = observation[theirs][::-1, ::-1]
             assert seen.images[ours].shape == (256, 256, 3)
             assert np.array_equal(seen.images[ours], wanted), f"step {k}: {ours}"
-        changed += int(k > 0 and not np.array_equal(seen.images["agentview"], before))
-        before = seen.images["agentview"]
-    assert changed == 7
+        agentview.append(seen.images["agentview"])
+    assert len({picture.tobytes() for picture in agentview}) == len(agentview), "the pictures must show motion"
     reference.close()
     env.close()
