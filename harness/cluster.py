@@ -65,6 +65,7 @@ class Worker:
 
     name: str
     actor: Any
+    number: int = 0
     episode: EpisodeSpec | None = None
     task: str = ""
     ticket: Any = None

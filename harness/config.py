@@ -65,6 +65,8 @@ class ClusterSettings:
     """Rollout workers (None: one per CPU, no more than there are tasks)."""
     max_batch: int = 16
     """Most episodes in one policy call."""
+    hosts: int = 1
+    """Policy hosts, one model each; workers are dealt out among them and an episode never changes its host."""
     gpus_per_host: float = 0.0
     """Ray GPUs reserved for the policy host."""
     recycle_episodes: int = 1000
@@ -266,6 +268,7 @@ def _check(settings: Settings, suites: Sequence[Suite]) -> None:
         ("run.film_every", run.film_every, 1),
         ("cluster.workers", cluster.workers, 1),
         ("cluster.max_batch", cluster.max_batch, 1),
+        ("cluster.hosts", cluster.hosts, 1),
         ("cluster.recycle_episodes", cluster.recycle_episodes, 1),
     ):
         if value is not None and value < least:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from envs.runtime import Runtime
@@ -17,6 +17,7 @@ from harness.progress import Progress
 from harness.rollout import EpisodeLog, Fault
 from harness.runs import Run
 from harness.worker import Result
+from policies.base import PolicySpec
 from reports.records import EpisodeRecord
 from suites.protocol import Suite
 
@@ -71,7 +72,26 @@ class StageRun:
         self._voids: Counter[SceneId] = Counter()
         self._attempts = 0
         self._watched = 0.0
-        self._host, self._stage = self._start_host()
+        self._hosts: list[Host] = []
+        for _ in range(max(1, settings.cluster.hosts)):
+            host, self._stage = self._start_host()
+            self._hosts.append(host)
+
+    @property
+    def _spec(self) -> PolicySpec:
+        return self._stage.policy
+
+    def _host_of(self, worker: Worker) -> Host:
+        """The host that serves all episodes of this worker: an episode never changes its host."""
+        return self._hosts[worker.number % len(self._hosts)]
+
+    def _prepare(self, workers: Sequence[Worker]) -> dict[str, str]:
+        """Tell workers which suite, policy and host come next."""
+        found: dict[str, str] = {}
+        for host in self._hosts:
+            mine = [worker for worker in workers if self._host_of(worker) is host]
+            found = self._cluster.prepare(mine, self._stage, host.link) or found
+        return found
 
     def _start_host(self) -> tuple[Host, Stage]:
         host = self._cluster.host(
@@ -93,7 +113,7 @@ class StageRun:
             episodes(
                 self._run.missing(self._suite.name),
                 self._suite,
-                self._host.spec,
+                self._spec,
                 seed=run.seed,
                 attempts=self._run.attempts(self._suite.name),
                 videos=run.videos,
@@ -103,8 +123,8 @@ class StageRun:
         try:
             while len(self._workers) < self._wanted_workers(queue):
                 self._workers.append(self._cluster.worker(self._suite.runtime))
-            simulator = self._cluster.prepare(self._workers, self._stage, self._host.link)
-            self._run.note(self._suite.name, self._host.spec, simulator)
+                self._workers[-1].number = len(self._workers) - 1
+            self._run.note(self._suite.name, self._spec, self._prepare(self._workers))
             while len(queue) or self._busy():
                 self._hand_out(queue)
                 for worker, result in self._cluster.finished(self._busy(), timeout_s=1.0):
@@ -116,16 +136,21 @@ class StageRun:
                 self._workers.remove(worker)
             raise
         finally:
-            self._cluster.release(self._host)
+            for host in self._hosts:
+                self._cluster.release(host)
 
     def _wanted_workers(self, queue: Queue) -> int:
-        return max(1, min(worker_count(self._settings), len(queue), self._host.spec.slots or len(queue)))
+        return max(1, min(worker_count(self._settings), len(queue), self._slots() or len(queue)))
+
+    def _slots(self) -> int | None:
+        """Episodes that all hosts together can hold (None: any number)."""
+        return None if self._spec.slots is None else self._spec.slots * len(self._hosts)
 
     def _busy(self) -> list[Worker]:
         return [worker for worker in self._workers if worker.episode is not None]
 
     def _hand_out(self, queue: Queue) -> None:
-        slots = self._host.spec.slots
+        slots = self._slots()
         for worker in self._workers:
             busy = [other.task for other in self._busy()]
             if slots is not None and len(busy) >= slots:
@@ -140,7 +165,7 @@ class StageRun:
         spec, worker.episode = worker.episode, None
         assert spec is not None
         if isinstance(result, WorkerLost):
-            record, phase = lost_record(spec, worker.name, str(result), privileged=self._host.spec.privileged), "worker"
+            record, phase = lost_record(spec, worker.name, str(result), privileged=self._spec.privileged), "worker"
         else:
             record, phase = self._keep_files(result), result.phase
         self._run.store.add(record)
@@ -179,21 +204,23 @@ class StageRun:
 
     def _mend(self, worker: Worker, phase: str) -> None:
         """After a void attempt: a fresh worker for a fault of the simulator, a fresh host if the policy's is gone."""
+        host = self._host_of(worker)
         if phase not in POLICY_PHASES:
             self._replace(worker)
-        elif self._cluster.alive(self._host, self._settings.limits.policy):
-            self._cluster.prepare([worker], self._stage, self._host.link)
+        elif self._cluster.alive(host, self._settings.limits.policy):
+            self._prepare([worker])
         else:
-            self._cluster.release(self._host)
-            self._host, self._stage = self._start_host()
-            self._cluster.prepare(self._workers, self._stage, self._host.link)
+            self._cluster.release(host)
+            fresh, self._stage = self._start_host()
+            self._hosts[self._hosts.index(host)] = fresh
+            self._prepare([other for other in self._workers if self._host_of(other) is fresh])
 
     def _replace(self, worker: Worker) -> None:
-        self._cluster.kill(worker, self._host)
+        self._cluster.kill(worker, self._host_of(worker))
         fresh = self._cluster.worker(self._suite.runtime)
-        fresh.task = worker.task
+        fresh.task, fresh.number = worker.task, worker.number
         self._workers[self._workers.index(worker)] = fresh
-        self._cluster.prepare([fresh], self._stage, self._host.link)
+        self._prepare([fresh])
 
     def _worn(self, worker: Worker, rss_mb: float) -> bool:
         if worker.first_rss_mb == 0.0:

@@ -132,3 +132,23 @@ def test_more_workers_than_memory_slots_wait_and_none_is_evicted(tmp_path: Path)
     begun = sorted((record.started_at, record.seconds["total"]) for record in found)
     assert len({record.worker for record in found}) == 1
     assert len(begun) == 4
+
+
+def test_several_hosts_share_the_episodes_and_change_no_action(tmp_path: Path) -> None:
+    """Two hosts, one killed in a call: its episode is void and repeated, and every action is as from one policy."""
+    assert run(tmp_path / "inline", "suite=point", "policy=remembering", "cluster=inline").exit_code == 0
+    words = ["suite=point", "policy=faulty", "policy.how=kill", "policy.trial=2", "cluster.workers=2"]
+    assert run(tmp_path / "ray", *words, "cluster.hosts=2").exit_code == 0
+    found = records(tmp_path / "ray" / "faulty")
+    assert [record.trial for record in found if record.outcome == "void"] == [2]
+    assert digests(tmp_path / "ray" / "faulty") == digests(tmp_path / "inline" / "remembering")
+
+
+def test_untrained_memoryvla_acts_alike_on_any_number_of_workers_and_batch_limits(tmp_path: Path) -> None:
+    """The exact mode through the real harness: bit for bit the same executed actions."""
+    words = ["suite=lab_smoke", "policy=memoryvla", "run.trials=3", "protocol.max_steps=40", "run.videos=0"]
+    assert run(tmp_path / "inline", *words, "cluster=inline").exit_code == 0
+    assert run(tmp_path / "ray", *words, "cluster.workers=2", "cluster.max_batch=8").exit_code == 0
+    alone = digests(tmp_path / "inline" / "memoryvla")
+    assert len({digest for *_, digest in alone.values()}) == 6, "all alike would show nothing"
+    assert digests(tmp_path / "ray" / "memoryvla") == alone
