@@ -143,8 +143,8 @@ def distributed(load: Load) -> tuple[dict[int, float], float, dict[int, int]]:
     """(steps per second by worker, worst p99 of a call in seconds, batch sizes)."""
     context = mp.get_context("spawn")
     ours, theirs = context.Pipe()
-    folder = tempfile.mkdtemp(prefix="memvla-")
-    host = context.Process(target=_host, args=(load, f"ipc://{folder}/host", theirs))
+    folder = tempfile.TemporaryDirectory(prefix="memvla-")
+    host = context.Process(target=_host, args=(load, f"ipc://{folder.name}/host", theirs))
     host.start()
     link = ours.recv()
     barrier, results = context.Barrier(load.workers), context.Queue()
@@ -157,6 +157,7 @@ def distributed(load: Load) -> tuple[dict[int, float], float, dict[int, int]]:
     ours.send("stop")
     batches = ours.recv()
     host.join()
+    folder.cleanup()
     return {index: rate for index, rate, _ in found}, max(p99 for _, _, p99 in found), batches
 
 
@@ -172,7 +173,8 @@ def _echo(address: str) -> None:
 def bare_zeromq(seconds: float) -> float:
     """Round trips per second of a bare pair that carries the same two frames."""
     context = mp.get_context("spawn")
-    address = f"ipc://{tempfile.mkdtemp(prefix='memvla-')}/echo"
+    folder = tempfile.TemporaryDirectory(prefix="memvla-")
+    address = f"ipc://{folder.name}/echo"
     peer = context.Process(target=_echo, args=(address,))
     peer.start()
     socket = zmq.Context.instance().socket(zmq.REQ)
@@ -190,6 +192,7 @@ def bare_zeromq(seconds: float) -> float:
     socket.send(b"stop")
     socket.recv()
     peer.join()
+    folder.cleanup()
     return rate
 
 

@@ -187,17 +187,15 @@ class HostActor:
 
     def __init__(self, policy: PolicyConfig, context: PolicyContext, max_batch: int) -> None:
         self._host = PolicyHost(policy.build(context), max_batch=max_batch)
-        self._folder: str | None = None
 
-    def serve(self, timeout_s: float, across_nodes: bool) -> tuple[PolicySpec, Link]:
-        """Start serving; returns what workers need to know."""
-        if across_nodes:
-            import ray
+    def serve(self, timeout_s: float, address: str) -> tuple[PolicySpec, Link]:
+        """Start serving at `address` ("": wherever other nodes can reach it, encrypted); returns what workers need."""
+        if address:
+            return self._host.policy.spec, self._host.serve_in_thread(address, timeout_s=timeout_s)
+        import ray
 
-            address = f"tcp://{ray.util.get_node_ip_address()}:*"
-            return self._host.policy.spec, self._host.serve_in_thread(address, timeout_s=timeout_s, encrypt=True)
-        self._folder = tempfile.mkdtemp(prefix="memvla-")  # readable by this user alone
-        return self._host.policy.spec, self._host.serve_in_thread(f"ipc://{self._folder}/host", timeout_s=timeout_s)
+        reachable = f"tcp://{ray.util.get_node_ip_address()}:*"
+        return self._host.policy.spec, self._host.serve_in_thread(reachable, timeout_s=timeout_s, encrypt=True)
 
     def forget(self, worker: str) -> None:
         self._host.forget(worker)
@@ -207,10 +205,6 @@ class HostActor:
 
     def stop(self) -> None:
         self._host.stop()
-        if self._folder:
-            with contextlib.suppress(OSError):
-                Path(self._folder, "host").unlink(missing_ok=True)
-                Path(self._folder).rmdir()
 
 
 class RayCluster(Cluster):
@@ -223,9 +217,11 @@ class RayCluster(Cluster):
         import ray
 
         self._ray = ray
-        self._across_nodes = address is not None
+        # Sockets of one machine lie in a folder that this user alone can read; across nodes there are none.
+        self._sockets = tempfile.TemporaryDirectory(prefix="memvla-") if address is None else None
         self._gpus_per_host = gpus_per_host
         self._actors: list[Any] = []
+        self._hosts = 0
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "include_dashboard": False}
         local: dict[str, Any] = {**quiet, "num_cpus": cpus, "object_store_memory": 256 * 2**20}
         try:
@@ -243,8 +239,10 @@ class RayCluster(Cluster):
             .options(num_cpus=0, num_gpus=self._gpus_per_host, runtime_env=self._surroundings(Runtime()))
             .remote(policy, context, max_batch)
         )
+        self._hosts += 1
+        address = f"ipc://{self._sockets.name}/{self._hosts}" if self._sockets else ""
         try:
-            spec, link = self._ray.get(actor.serve.remote(timeout_s, self._across_nodes))
+            spec, link = self._ray.get(actor.serve.remote(timeout_s, address))
         except self._ray.exceptions.RayError as error:
             raise ClusterError(f"policy {policy.name} could not be started: {_cause(error)}") from error
         self._actors.append(actor)
@@ -326,6 +324,8 @@ class RayCluster(Cluster):
             with contextlib.suppress(Exception):
                 self._ray.kill(actor)
         self._ray.shutdown()
+        if self._sockets:
+            self._sockets.cleanup()
 
 
 def _cause(error: BaseException) -> str:
