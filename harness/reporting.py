@@ -36,6 +36,42 @@ def register(app: typer.Typer, out: Console) -> None:
 
         _show(build(runs, allow_different_protocols=allow_different_protocols), to or runs[0], out)
 
+    @app.command()
+    def table(
+        name: Annotated[Optional[str], typer.Argument(metavar="PAPER/TABLE")] = None,  # noqa: UP045
+        runs: Annotated[Optional[list[Path]], RUNS] = None,  # noqa: UP045
+        to: Annotated[Optional[Path], TO] = None,  # noqa: UP045
+        method: Annotated[Optional[str], typer.Option(help="The published row to compare with.")] = None,  # noqa: UP045
+        margin: Annotated[float, typer.Option(help="Difference of rates that still counts as agreement.")] = 0.05,
+    ) -> None:
+        """Set runs beside a table of a paper: do they agree, differ, or how many episodes would decide.
+
+        [bold]memvla table memoryvla_pp/libero results/mine[/]  (no name: list the tables; no run: published only)
+        """
+        from reports.papers import build
+
+        if name is None:
+            _list_tables(out)
+            return
+        made = build(name, runs or (), method=method, margin=margin)
+        if runs:
+            _show(made, to or runs[0], out)
+        elif to:
+            _show(made, to, out)
+        else:
+            made.terminal(out)
+
+
+def _list_tables(out: Console) -> None:
+    from rich.table import Table
+
+    from suites.published import paper_tables
+
+    shown = Table("table", "title", "rows", "columns")
+    for name, each in paper_tables().items():
+        shown.add_row(name, each.title, str(len(each.rows())), str(len(each.cells)))
+    out.print(shown)
+
 
 def _show(document: Document, to: Path, out: Console) -> None:
     document.terminal(out)

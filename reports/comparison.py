@@ -32,8 +32,8 @@ def build(paths: Iterable[Path | str], *, allow_different_protocols: bool = Fals
     found = pairs(runs)
     best = [one for suite in suites_of(runs) if (one := best_of(runs, suite)) is not None]
     sections = [_suites(found), *([_best(best)] if best else [])]
-    sections += [section for section in (_lengths(found), *(_tasks(p) for p in found)) if section is not None]
-    sections += [section for p in found if (section := _flipped(p)) is not None]
+    sections += [section for section in (_lengths(found), *(_tasks(p, found) for p in found)) if section is not None]
+    sections += [section for p in found if (section := _flipped(p, found)) is not None]
     sections += [_manifests(runs), Section("Protocols", (tables.protocols(runs),))]
     return Document(
         kind="comparison",
@@ -54,7 +54,7 @@ def _pairing_notes(found: Sequence[Pair]) -> list[Note]:
     for pair in found:
         if pair.alone:
             text = (
-                f"{_name(pair)}: {pair.alone} scenes were scored by one of the two only and are left out; "
+                f"{_name(pair, found)}: {pair.alone} scenes were scored by one of the two only and are left out; "
                 f"{len(pair.matched)} are compared."
             )
             made.append(Note("warning", text))
@@ -87,8 +87,13 @@ def _best_finding(best: Best) -> str:
     return f"{text}; not told apart from it: {', '.join(others)}."
 
 
-def _name(pair: Pair) -> str:
-    return f"{pair.suite}, {pair.a.label} and {pair.b.label}"
+def _name(pair: Pair, found: Sequence[Pair]) -> str:
+    """The suite, and the policies where there are more than two."""
+    return pair.suite if _one_couple(found) else f"{pair.suite}, {pair.a.label} and {pair.b.label}"
+
+
+def _one_couple(found: Sequence[Pair]) -> bool:
+    return len({(pair.a.label, pair.b.label) for pair in found}) == 1
 
 
 def _span(interval: Interval | None) -> str:
@@ -109,18 +114,28 @@ _COUNTS = (
 # ---------------------------------------------------------------------- sections
 
 
+def _couple(pair: Pair, found: Sequence[Pair]) -> tuple[str, ...]:
+    """The cells that name the policies, where a table needs them."""
+    return () if _one_couple(found) else (pair.a.label, pair.b.label)
+
+
+def _couple_columns(found: Sequence[Pair]) -> tuple[Column, ...]:
+    return () if _one_couple(found) else (Column("A"), Column("B"))
+
+
 def _suites(found: Sequence[Pair]) -> Section:
     cells, marks = [], []
     for pair in found:
         r = pair.result
         evidence = (points(r.difference), _span(r.interval), p_text(r.p_value), p_text(pair.corrected))
-        cells.append((pair.suite, pair.a.label, pair.b.label, *_counts(r), *evidence))
+        cells.append((pair.suite, *_couple(pair, found), *_counts(r), *evidence))
         marks.append("" if pair.same_protocol and not r.unmatched else "warning")
     dropped = sum(pair.result.unmatched for pair in found)
     note = UNPAIRED + "p: exact McNemar test; Holm's correction is over all rows. Interval: Tango's score interval."
     note += f" {dropped} pairs were left out, since their scene hashes differ." if dropped else ""
-    table = Table("Success", (Column("Suite"), Column("A"), Column("B"), *_COUNTS), tuple(cells), tuple(marks), note)
-    names = [f"{p.suite}: {p.a.label} less {p.b.label}" for p in found]
+    note += f" A: {found[0].a.label}, B: {found[0].b.label}." if _one_couple(found) else ""
+    table = Table("Success", (Column("Suite"), *_couple_columns(found), *_COUNTS), tuple(cells), tuple(marks), note)
+    names = [p.suite if _one_couple(found) else f"{p.suite}: {p.a.label} less {p.b.label}" for p in found]
     drawn = plots.difference_plot(
         [(name, p.result.difference, p.result.interval) for name, p in zip(names, found, strict=True)],
         "difference of success rates in points; filled: the 95 % interval leaves out zero",
@@ -150,10 +165,10 @@ def _lengths(found: Sequence[Pair]) -> Section | None:
     for pair in found:
         for what, mean in (("steps where both succeed", pair.steps), ("subtasks in a row", pair.chains)):
             if mean.value is not None:
-                cells.append((pair.suite, pair.a.label, pair.b.label, what, str(mean.n), *_mean(mean)))
+                cells.append((pair.suite, *_couple(pair, found), what, str(mean.n), *_mean(mean)))
     if not cells:
         return None
-    columns = [Column("Suite"), Column("A"), Column("B"), Column("Length"), Column("Scenes", True)]
+    columns = [Column("Suite"), *_couple_columns(found), Column("Length"), Column("Scenes", True)]
     columns += [Column("A less B", True), Column("95 % interval", True)]
     note = f"{UNPAIRED}Mean of the paired differences, bootstrapped over scenes (BCa)."
     return Section("Lengths", (Table("Lengths", tuple(columns), tuple(cells), note=note),))
@@ -168,20 +183,20 @@ def _mean(mean: Mean) -> tuple[str, str]:
     return value, NOTHING if span is None else f"{signed(span.low)} to {signed(span.high)}"
 
 
-def _tasks(pair: Pair) -> Section | None:
+def _tasks(pair: Pair, found: Sequence[Pair]) -> Section | None:
     if len(pair.tasks) < 2:
         return None
     cells = []
     for task, r, corrected in pair.tasks:
         evidence = (points(r.difference), _span(r.interval), p_text(r.p_value), p_text(corrected))
         cells.append((task, *_counts(r), *evidence))
-    title = f"Tasks of {_name(pair)}"
+    title = f"Tasks of {_name(pair, found)}"
     note = f"The strongest evidence first. A: {pair.a.label}, B: {pair.b.label}. Holm's correction is over these tasks."
     marks = ("" if pair.same_protocol else "warning",) * len(cells)
     return Section(title, (Table(title, (Column("Task"), *_COUNTS), tuple(cells), marks, note),))
 
 
-def _flipped(pair: Pair) -> Section | None:
+def _flipped(pair: Pair, found: Sequence[Pair]) -> Section | None:
     if not pair.flipped:
         return None
     cells = [
@@ -191,7 +206,7 @@ def _flipped(pair: Pair) -> Section | None:
     columns = [Column("Task"), Column("Trial", True)]
     for name in ("A", "B"):
         columns += [Column(name), Column(f"Steps {name}", True, 2), Column(f"Video {name}", minor=4)]
-    title = f"Flipped scenes of {_name(pair)}"
+    title = f"Flipped scenes of {_name(pair, found)}"
     note = f"A: {pair.a.label}, B: {pair.b.label}. {len(cells)} of {pair.result.n} scenes."
     filmed = [(a, b) for a, b in pair.flipped if a.video and b.video][:MOST_SIDE_BY_SIDE]
     shown: list[tuple[Shown, ...]] = [((pair.run_a, a), (pair.run_b, b)) for a, b in filmed]

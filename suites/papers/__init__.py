@@ -1,0 +1,1 @@
+"""Layouts of the papers' tables (`tables.yaml`), read by `suites.published`."""
