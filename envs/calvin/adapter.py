@@ -116,9 +116,10 @@ class CalvinEnv(VLAEnv):
         return self.world.robot_obs().astype(np.float32)
 
     def privileged(self) -> dict[str, npt.NDArray[Any]]:
-        """What a perfect observer knows: the arm and its target, doors and lamps, and for each block its position 3,
-        quaternion xyzw 4, half sizes 3, whether the robot touches it, whether it touches a block. The task in force is
-        the key that begins with `subtask/`."""
+        """What a perfect observer knows: `robot` (robot_obs), `target` (position 3, Euler angles 3), `table` (the first
+        six of scene_obs), `link/NAME` (position 3, quaternion xyzw 4 of its frame), `block/COLOUR` (position 3,
+        quaternion 4, half sizes 3, whether the robot touches it, whether it touches a block). The task in force is the
+        key that begins with `subtask/`."""
         world, now = self.world, self.world.snapshot()
         found: dict[str, npt.NDArray[Any]] = {
             "robot": world.robot_obs(),
@@ -126,6 +127,8 @@ class CalvinEnv(VLAEnv):
             "table": np.array(world.table.observation()),
             f"subtask/{self.subtask}": np.array([self._done, self._taken]),
         }
+        for link in ("button", "switch", "slide", "drawer", "plank"):
+            found[f"link/{link}"] = world.table.pose(f"{link}_link")
         bodies = {block.body for block in now.blocks.values()}
         for colour in COLOURS:
             block = now.blocks[colour]

@@ -74,6 +74,11 @@ class Table:
         """Position of a joint by name, metres."""
         return float(self._bullet.getJointState(self.body, self._joints[name])[0])
 
+    def pose(self, link: str) -> npt.NDArray[np.float64]:
+        """Position 3 (m) and quaternion xyzw 4 of the frame of a link."""
+        state = self._bullet.getLinkState(self.body, self.links[link])
+        return np.array([*state[4], *state[5]])
+
     def observation(self) -> tuple[float, float, float, float, float, float]:
         """Slider, drawer, button, switch (m), lightbulb, led (0 or 1)."""
         slider, drawer, button, switch = (self.joint(name) for name in (*layout.DOORS, layout.BUTTON, layout.SWITCH))
