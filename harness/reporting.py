@@ -61,6 +61,25 @@ def register(app: typer.Typer, out: Console) -> None:
         else:
             made.terminal(out)
 
+    @app.command()
+    def explain(
+        run_a: Annotated[Path, typer.Argument(metavar="RUN_A")],
+        run_b: Annotated[Path, typer.Argument(metavar="RUN_B")],
+        scene: Annotated[str, typer.Argument(metavar="SUITE/TASK/TRIAL")],
+        to: Annotated[Optional[Path], typer.Option(help="Write the page into this folder, too.")] = None,  # noqa: UP045
+    ) -> None:
+        """Show the first thing in which two runs of one scene differ: scene, first frame, actions, end.
+
+        [bold]memvla explain results/first results/second lab_memory/shell_game/0[/]
+        """
+        from reports.explain import build
+
+        made = build(run_a, run_b, scene)
+        if to is None:
+            made.terminal(out)
+        else:
+            _show(made, to, out)
+
 
 def _list_tables(out: Console) -> None:
     from rich.table import Table
