@@ -18,8 +18,8 @@ from policies.expert.calvin.view import (
     BlockPose,
 )
 
-TIP = 0.018
-"""The tool's point lies this far above the tips of the fingers, metres."""
+SHELF_TILT = -0.5
+"""Pitch (rad) at which the hand keeps clear of the cabinet's walls while the fingers reach into it."""
 
 
 def press_button(arm: Arm) -> Steps:
@@ -53,7 +53,9 @@ def move_slider(arm: Arm, *, left: bool) -> Steps:
     arm.closed = True
     yield from arm.over(start)
     yield from arm.to(start)
-    yield from arm.to(shifted(start, side * -0.36, 0, 0), speed=0.6)
+    rest = 0.28 - arm.view.slider if left else arm.view.slider
+    yield from arm.to(shifted(start, side * -(rest + 0.045), 0, 0), speed=0.6)
+    yield from arm.to(start if rest < 0.05 else shifted(arm.view.tool, side * 0.02, 0, 0))
 
 
 def clear_door(arm: Arm, x: float) -> Steps:
@@ -88,12 +90,15 @@ def close_drawer(arm: Arm) -> Steps:
 def grasp(arm: Arm, colour: str, *, turn: float = 0.0) -> Steps:
     """Take the block between the fingers. turn: by how much it will be turned then, so that the wrist has room."""
     block = arm.view.block(colour)
-    if block.position[1] > CABINET + 0.1:
+    on_shelf = block.position[1] > CABINET + 0.1
+    if on_shelf:
         yield from clear_door(arm, float(block.position[0]))
     yaw = min(block.grip_yaws(), key=lambda y: abs(y + turn / 2 - LEVEL_YAW), default=LEVEL_YAW)
     arm.closed = False
-    yield from arm.over(block.position, yaw=yaw)
-    yield from arm.to(shifted(block.position, 0, 0, 0.06))
+    pitch = SHELF_TILT if on_shelf else 0.0
+    back = 0.08 if on_shelf else 0.0
+    yield from arm.over(shifted(block.position, 0, -back, 0), yaw=yaw, pitch=pitch)
+    yield from arm.to(shifted(block.position, 0, -back, 0.06))
     place = arm.view.block(colour).position
     yield from arm.to(shifted(place, 0, 0, 0.002), speed=0.5)
     yield from arm.grip(closed=True)
@@ -144,7 +149,8 @@ def put(arm: Arm, place: Sequence[float] | Array, *, above: float = 0.0) -> Step
     held = arm.view.held()
     shift = np.zeros(3) if held is None else arm.view.tool - held.position
     goal = shifted(np.asarray(place) + shift, 0, 0, above)
-    yield from arm.over(goal)
+    _, _, _, _, pitch, yaw = arm.view.target  # as it was taken, so that it comes to lie flat
+    yield from arm.over(goal, yaw=float(yaw), pitch=float(pitch))
     yield from arm.to(shifted(goal, 0, 0, 0.04))
     yield from arm.to(goal, speed=0.5)
     yield from arm.grip(closed=False)

@@ -97,8 +97,9 @@ class View:
 
     def held(self) -> BlockPose | None:
         """The block between the fingers, if any."""
-        near = [b for b in self.blocks() if b.touched and np.linalg.norm(b.position - self.tool) < 0.06]
-        return near[0] if near and self.closing else None
+        block = min(self.blocks(), key=lambda b: float(np.linalg.norm(b.position - self.tool)))
+        near = np.linalg.norm(block.position - self.tool) < 0.06
+        return block if near and self.closing and self.width > 0.03 else None
 
     def point(self, link: str, offset: tuple[float, float, float]) -> Array:
         """A point of a link of the table, in the world, [3]."""
