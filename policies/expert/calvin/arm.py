@@ -75,12 +75,14 @@ class Arm:
         self.yaw, self.pitch = float(self.view.target[5]), float(self.view.target[4])
         yield from self.to((x, y, max(z, height)), near=0.02)
 
-    def over(self, place: Sequence[float] | Array, *, yaw: float = LEVEL_YAW, pitch: float = 0.0) -> Steps:
+    def over(
+        self, place: Sequence[float] | Array, *, yaw: float = LEVEL_YAW, pitch: float = 0.0, speed: float = 1.0
+    ) -> Steps:
         """From anywhere to straight above a place, at travelling height."""
         beyond = max(float(self.view.tool[1]), float(place[1])) > CABINET
         height = HIGH if beyond else LOW
         if self.view.tool[2] < height - 0.01:
             yield from self.rise(height)
         self.yaw, self.pitch = yaw, pitch
-        yield from self.to((place[0], place[1], height), near=0.02)
+        yield from self.to((place[0], place[1], height), speed=speed, near=0.02)
         yield from self.to((place[0], place[1], height), near=0.008, limit=30)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from policies.expert.calvin.arm import CABINET, LEVEL_YAW, Arm, Steps, shifted
+from policies.expert.calvin.arm import CABINET, LEVEL_YAW, LOW, Arm, Steps, shifted
 from policies.expert.calvin.view import (
     BUTTON_TOP,
     DRAWER_BAR,
@@ -142,6 +142,7 @@ def let_go(arm: Arm) -> Steps:
         yield from put(arm, (free, -0.1, 0.465))
     else:
         yield from arm.grip(closed=False)
+        yield from arm.rise(LOW)
 
 
 def put(arm: Arm, place: Sequence[float] | Array, *, above: float = 0.0) -> Steps:
@@ -150,8 +151,14 @@ def put(arm: Arm, place: Sequence[float] | Array, *, above: float = 0.0) -> Step
     shift = np.zeros(3) if held is None else arm.view.tool - held.position
     goal = shifted(np.asarray(place) + shift, 0, 0, above)
     _, _, _, _, pitch, yaw = arm.view.target  # as it was taken, so that it comes to lie flat
-    yield from arm.over(goal, yaw=float(yaw), pitch=float(pitch))
-    yield from arm.to(shifted(goal, 0, 0, 0.04))
+    yield from arm.over(goal, yaw=float(yaw), pitch=float(pitch), speed=0.6)
+    held = arm.view.held()
+    if held is not None:
+        arm.pitch -= held.lean(arm.yaw)
+        yield from arm.to(arm.view.target[:3])
+        held = arm.view.held() or held
+        goal = np.asarray(place) + (arm.view.tool - held.position) + np.array((0, 0, above))
+    yield from arm.to(shifted(goal, 0, 0, 0.04), speed=0.6)
     yield from arm.to(goal, speed=0.5)
     yield from arm.grip(closed=False)
     yield from arm.rise(float(goal[2]) + 0.1)

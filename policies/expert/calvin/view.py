@@ -33,6 +33,11 @@ class BlockPose:
     touched: bool
     stacked: bool
 
+    def lean(self, yaw: float) -> float:
+        """By how much (rad) a hand at this yaw that holds it has to be pitched back for it to stand upright."""
+        upright = max([*self.axes.T, *-self.axes.T], key=lambda axis: float(axis[2]))
+        return float(np.arctan2(upright[0] * np.cos(yaw) + upright[1] * np.sin(yaw), upright[2]))
+
     def grip_yaws(self) -> list[float]:
         """Yaws of the tool, in (-pi/2, 3 pi/2), at which the fingers close on sides at most 5 cm apart."""
         found = []
