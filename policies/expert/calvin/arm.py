@@ -15,6 +15,8 @@ HIGH, LOW = 0.68, 0.6
 """Heights (m) at which the tool travels: above the handles of the cabinet, above the table."""
 CABINET = -0.09
 """Beyond this y (m) handles are in the way."""
+FRONT = -0.13
+"""Where (y, m) the tool goes up and down before the cabinet."""
 DOWN = np.pi
 LEVEL_YAW = np.pi / 2
 
@@ -78,11 +80,16 @@ class Arm:
     def over(
         self, place: Sequence[float] | Array, *, yaw: float = LEVEL_YAW, pitch: float = 0.0, speed: float = 1.0
     ) -> Steps:
-        """From anywhere to straight above a place, at travelling height."""
-        beyond = max(float(self.view.tool[1]), float(place[1])) > CABINET
-        height = HIGH if beyond else LOW
-        if self.view.tool[2] < height - 0.01:
-            yield from self.rise(height)
+        """From anywhere to straight above a place, at travelling height, round the handles of the cabinet."""
+        x, y, z = self.view.tool
+        if y > CABINET:
+            yield from self.rise(HIGH)
+            yield from self.to((x, FRONT, HIGH), speed=speed, near=0.03)
+        elif z < LOW - 0.01:
+            yield from self.rise(LOW)
         self.yaw, self.pitch = yaw, pitch
+        if place[1] > CABINET:
+            yield from self.to((place[0], FRONT, LOW), speed=speed, near=0.03)
+        height = HIGH if place[1] > CABINET else LOW
         yield from self.to((place[0], place[1], height), speed=speed, near=0.02)
-        yield from self.to((place[0], place[1], height), near=0.008, limit=30)
+        yield from self.to((place[0], place[1], height), near=0.008, limit=15)

@@ -18,6 +18,8 @@ from policies.expert.calvin.view import (
     BlockPose,
 )
 
+HOVER = 0.008
+"""How far (m) a block is raised to be turned or shifted without leaving the table's contact for long."""
 SHELF_TILT = -0.5
 """Pitch (rad) at which the hand keeps clear of the cabinet's walls while the fingers reach into it."""
 
@@ -99,8 +101,11 @@ def grasp(arm: Arm, colour: str, *, turn: float = 0.0) -> Steps:
     back = 0.08 if on_shelf else 0.0
     yield from arm.over(shifted(block.position, 0, -back, 0), yaw=yaw, pitch=pitch)
     yield from arm.to(shifted(block.position, 0, -back, 0.06))
-    place = arm.view.block(colour).position
-    yield from arm.to(shifted(place, 0, 0, 0.002), speed=0.5)
+    place = shifted(arm.view.block(colour).position, 0, 0, 0.002)
+    if on_shelf:  # one finger stays near the block, so that the other has room before the wall
+        inward = 0.012 if place[0] < -0.085 else -0.012
+        place = shifted(place, inward, -inward / np.tan(yaw), 0)
+    yield from arm.to(place, speed=0.5)
     yield from arm.grip(closed=True)
 
 
@@ -113,30 +118,30 @@ def lift(arm: Arm, colour: str) -> Steps:
 
 
 def rotate(arm: Arm, colour: str, *, left: bool) -> Steps:
-    """Take a block and turn it where it lies."""
+    """Take a block, turn it just above where it lay, and let it go."""
     turn = 1.25 if left else -1.25
     yield from grasp(arm, colour, turn=turn)
     x, y, z = arm.view.target[:3]
-    yield from arm.to((x, y, z + 0.003))
+    yield from arm.to((x, y, z + HOVER), speed=0.5)
     yield from arm.turn(arm.yaw + turn)
-    yield from arm.to((x, y, z))
     yield from arm.grip(closed=False)
 
 
 def push(arm: Arm, colour: str, *, right: bool) -> Steps:
-    """Take a block and drag it sideways over the table."""
+    """Take a block, shift it just above the table, and let it go: the hand does not touch it when it is done."""
     yield from grasp(arm, colour)
     x, y, z = arm.view.target[:3]
-    yield from arm.to((x + (0.125 if right else -0.125), y, z - 0.002), speed=0.4)
+    yield from arm.to((x, y, z + HOVER), speed=0.5)
+    yield from arm.to((x + (0.125 if right else -0.125), y, z + HOVER), speed=0.7)
     yield from arm.grip(closed=False)
 
 
 def let_go(arm: Arm) -> Steps:
     """Lay a block that is still in the hand down on the table."""
     held = arm.view.held()
-    if held is None:
+    if held is None and not arm.view.is_near_block():
         return
-    if held.position[2] > 0.5:
+    if held is not None and held.position[2] > 0.5:
         others = [b.position[0] for b in arm.view.blocks() if b.colour != held.colour and b.position[1] < 0]
         free = max((0.0, 0.1, 0.2, 0.3), key=lambda x: min((abs(x - other) for other in others), default=1.0))
         yield from put(arm, (free, -0.1, 0.465))

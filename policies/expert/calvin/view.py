@@ -106,6 +106,10 @@ class View:
         near = np.linalg.norm(block.position - self.tool) < 0.06
         return block if near and self.closing and self.width > 0.03 else None
 
+    def is_near_block(self) -> bool:
+        """Whether closing the fingers, or moving sideways, might touch a block."""
+        return min(float(np.linalg.norm(b.position - self.tool)) for b in self.blocks()) < 0.1
+
     def point(self, link: str, offset: tuple[float, float, float]) -> Array:
         """A point of a link of the table, in the world, [3]."""
         row = self._seen[f"link/{link}"]
