@@ -9,7 +9,7 @@ Every adapter package (`envs/<benchmark>/__init__.py`) exports three names:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +21,9 @@ class Runtime:
     name: of the isolated Python environment (`""`: runs in the main one). requirements: a file with *every* package
     pinned, installed without dependency resolution. libraries: system libraries by the name the loader knows
     (`libEGL.so.1`) -> the Debian package that brings it. env_vars: set before its process starts. probe: Python
-    statements that fail unless the environment works; they may print one line to show.
+    statements that fail unless the environment works; they may print one line to show. prepare: called by `memvla setup`
+    once the packages are in, with the environment's folder and a function that says a line: brings what no package
+    index has (a graphics driver, say) into that folder; raises RuntimeError naming the cure.
     """
 
     name: str = ""
@@ -29,3 +31,4 @@ class Runtime:
     libraries: Mapping[str, str] = field(default_factory=dict)
     env_vars: Mapping[str, str] = field(default_factory=dict)
     probe: str = ""
+    prepare: Callable[[Path, Callable[[str], None]], None] | None = None

@@ -111,6 +111,11 @@ def build(runtime: Runtime, say: Callable[[str], None] = print) -> None:
     say(f"building {folder}")
     for command in _commands(folder, runtime.requirements):
         _run(command, say)
+    if runtime.prepare is not None:
+        try:
+            runtime.prepare(folder, say)
+        except RuntimeError as error:
+            raise RuntimeNotReady(f"runtime {runtime.name!r} could not be completed: {error}") from error
     probe(runtime)
     stamp = folder / STAMP
     stamp.write_text(json.dumps(wanted_stamp(runtime), indent=1))
