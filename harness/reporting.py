@@ -80,6 +80,27 @@ def register(app: typer.Typer, out: Console) -> None:
         else:
             _show(made, to, out)
 
+    @app.command()
+    def nightly(
+        config: Annotated[Path, typer.Argument(help="YAML file of the matrix.", metavar="CONFIG")],
+        night: Annotated[Optional[str], typer.Option(help="Name of the night (default: today, UTC).")] = None,  # noqa: UP045
+        pin: Annotated[Optional[str], typer.Option(help="Make this night the baseline from now on.")] = None,  # noqa: UP045
+        report_only: Annotated[bool, typer.Option("--report-only", help="Run nothing, judge what is there.")] = False,
+    ) -> None:
+        """Run a matrix of policies and suites, and say in the morning whether anything really got worse.
+
+        The YAML holds dir, policies, suites, and if wanted overrides, budget_minutes, seed, alpha.
+        Writes index.html, message.md (for a chat) and junit.xml (for CI) into its dir.
+
+        Exit code: 0 fine; 1 a regression; 2 not everything was covered; 130 Ctrl-C.
+        """
+        from harness.nightly import read, run
+
+        ended = run(read(config), out, night=night, pin=pin, report_only=report_only)
+        for path in ended.files:
+            out.print(f"wrote {path}", highlight=False, soft_wrap=True)
+        raise typer.Exit(ended.exit_code)
+
 
 def _list_tables(out: Console) -> None:
     from rich.table import Table

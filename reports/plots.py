@@ -187,6 +187,32 @@ def difference_plot(rows: Sequence[tuple[str, float | None, Interval | None]], a
     return out[0]
 
 
+def trend_plot(suite: str, nights: Sequence[str], lines: Sequence[tuple[str, Sequence[Rate | None]]]) -> str:
+    """Success rate by night with Wilson's intervals, one line a policy (label, a rate or None for each night)."""
+    with _figure(3.0, f"Success rate by night of {suite}", f"trend-{suite}") as (figure, out):
+        ax = figure.add_subplot()
+        for k, (label, rates) in enumerate(lines):
+            series = k % len(SERIES)
+            shift = 0.12 * (k - (len(lines) - 1) / 2)
+            known = [(x + shift, r) for x, r in enumerate(rates) if r is not None and r.value is not None]
+            for x, rate in known:
+                if rate.interval is not None:
+                    ends = [100 * rate.interval.low, 100 * rate.interval.high]
+                    ax.plot([x, x], ends, color=SERIES[series], linewidth=1.6, alpha=0.6)
+            ax.plot(
+                [x for x, _ in known], [100 * (r.value or 0.0) for _, r in known], MARKERS[series], label=label,
+                color=SERIES[series], linestyle=DASHES[series], markersize=5.5, linewidth=1.4, markeredgecolor=PAPER,
+            )  # fmt: skip
+        step = max(1, -(-len(nights) // 12))
+        ax.set_xticks(range(0, len(nights), step), [nights[i] for i in range(0, len(nights), step)], fontsize=7.5)
+        ax.set_xlim(-0.5, len(nights) - 0.5)
+        ax.set_ylim(-3, 103)
+        ax.set_yticks(range(0, 101, 20), [f"{y} %" for y in range(0, 101, 20)])
+        ax.grid(visible=False, axis="x")
+        figure.legend(loc="outside upper left", ncols=min(len(lines), 4), handlelength=3.2)
+    return out[0]
+
+
 def undrawn_curves(runs: Sequence[Run]) -> list[str]:
     """Suites that `success_curves` leaves out although they have scored episodes."""
     return [

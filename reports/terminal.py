@@ -19,7 +19,13 @@ MOST_VOIDS = 12
 PIPE_WIDTH = 180
 """Columns that may be filled where the output is no terminal."""
 
-STYLES = {"complete": "green", "incomplete": "bold red", "warning": "bold yellow"}
+STYLES = {
+    "complete": "green",
+    "incomplete": "bold red",
+    "warning": "bold yellow",
+    "regression": "bold red",
+    "finding": "",
+}
 MARKS = {"warning": "differs"}
 """Marks said in words; `incomplete` is said by the coverage in the row itself."""
 
