@@ -39,6 +39,7 @@ STATE = (
 RUNTIME = Runtime(
     name="calvin",
     requirements=Path(__file__).parent / "requirements.txt",
+    env_vars={"MEMVLA_CALVIN_ASSETS": ""},  # named so that workers are told what the driver was
     probe="from envs.calvin.probe import probe; print(probe())",
 )
 

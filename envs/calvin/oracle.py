@@ -76,11 +76,15 @@ def _placed(place: str, start: Snapshot, now: Snapshot) -> bool:
 
 
 def _pushed_into_drawer(start: Snapshot, now: Snapshot) -> bool:
-    """A block that lay on the table and touched nothing else lies in the drawer; the robot touches it neither then nor
-    now."""
+    """A block that lay on the table and touched nothing else, the robot neither, lies in the drawer.
+
+    The original's text says that the robot may not touch it at the end either. Its code looks for a body's number among
+    (body, link) pairs, where it never is, so a block still held over the drawer's floor counts. Published scores were
+    made with the code, and so are ours.
+    """
 
     def fell(before: Block, after: Block) -> bool:
-        alone = before.contacts == {start.link("base_link")} and start.robot not in after.bodies
+        alone = before.contacts == {start.link("base_link")}
         return alone and now.link("drawer_link") in after.contacts
 
     return any(fell(start.blocks[colour], now.blocks[colour]) for colour in start.blocks)
