@@ -25,7 +25,7 @@ RUNTIME = Runtime(
     requirements=Path(__file__).parent / "requirements.txt",
     libraries={
         "libEGL.so.1": "libegl1",
-        "libEGL_mesa.so.0": "libegl-mesa0",
+        "libEGL_mesa.so.0": "libegl-mesa0 libgl1-mesa-dri",  # the second brings only drivers, which have no such name
         "libOSMesa.so.8": "libosmesa6",
     },
     env_vars={"MUJOCO_GL": "egl", "PYOPENGL_PLATFORM": "egl", "LP_NUM_THREADS": "1"},

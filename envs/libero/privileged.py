@@ -56,8 +56,8 @@ class Onlooker:
                 seen[f"bodies/{name}"] = self._bodies[name]
         for joint, body, part in self._joints:
             place = self._model.jnt_qposadr[joint]
-            kind, position = float(self._model.jnt_type[joint]), float(data.qpos[place])
-            seen[f"joint/{part}"] = np.array([kind, position, *data.xaxis[joint], *data.xanchor[joint], body])
+            slide_or_hinge, position = float(self._model.jnt_type[joint]), float(data.qpos[place])
+            seen[f"joint/{part}"] = np.array([slide_or_hinge, position, *data.xaxis[joint], *data.xanchor[joint], body])
             seen[f"range/{part}"] = self._model.jnt_range[joint].copy()
         for name, region in self._regions.items():
             size = np.asarray(self._env.object_sites_dict[name].size, dtype=np.float64)

@@ -3,10 +3,10 @@
 What upstream does in one control step of 50 ms, 25 times: forward, controller (which calls forward again), step,
 update of every observable. Here: the first half of MuJoCo's step, controller, the second half; the same numbers come
 out, since the halves compute what the two forward calls computed (proven by tests/envs/libero/test_fidelity.py, as is
-everything said below). What upstream reports as the observation of a control step is not its end, though: robosuite's observables
-are sampled on their own 20 Hz clock, which two forced updates at the reset put out of step with the control loop, so
-they show the state one or two substeps before the end. `SamplingClock` follows that clock, and `Simulation` keeps what
-it would have seen.
+everything said below). What upstream reports as the observation of a control step is not its end, though: robosuite's
+observables are sampled on their own 20 Hz clock, which two forced updates at the reset put out of step with the control
+loop, so they show the state one or two substeps before the end. `SamplingClock` follows that clock, and `Simulation`
+keeps what it would have seen.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from envs.libero.upstream import Doubles, libero, mujoco
 
 SUBSTEPS = 25
 """MuJoCo steps of 2 ms in one control step of 50 ms."""
-PLACEMENT_TRIES = 100
+PLACEMENT_TRIES = 8
 """How often upstream's random placement of objects may fail before that is an error (upstream: for ever)."""
 CHOSEN = ("body_pos", "body_quat", "site_rgba")
 """Model fields that a reset or an episode writes; a test holds that there are no others."""

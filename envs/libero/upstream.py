@@ -14,6 +14,7 @@ import difflib
 import importlib
 import logging
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -72,7 +73,9 @@ def _no_log_file() -> Iterator[None]:
     logging.FileHandler = lambda *_, **__: logging.NullHandler()  # type: ignore[assignment, misc]
     logging.getLogger("robosuite_logs").setLevel(logging.ERROR)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            yield
     finally:
         logging.FileHandler = kept  # type: ignore[misc]
 

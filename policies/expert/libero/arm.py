@@ -12,7 +12,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from envs.spec import ActionSpec
-from policies.expert.libero.grasp import TIP
+from policies.expert.libero.grasp import HAND, TIP
 from policies.expert.libero.scene import UP, Array, Pose, Scene
 
 Moves = Generator[Array, None, bool]
@@ -20,6 +20,8 @@ Steps = Generator[Array, None, None]
 
 EASY = 0.66
 """Distance of wrist and shoulder up to which the arm moves freely, metres."""
+HIGHEST = 0.45
+"""Nothing in the scenes asks for more height over the table than this, metres."""
 STRETCHED = -0.2
 """Beyond this angle the elbow is close to its limit (-0.07), radians."""
 
@@ -147,7 +149,9 @@ class Arm:
             if left < 0.012:
                 break
             ahead = here[:2] + line * min(1.0, 0.12 / left)
-            need = max(self.scene.highest_between(here, ahead, carrying, 0.07) + low, position[2])
+            under_hand = self.scene.highest_between(here, ahead, carrying, HAND[0] + 0.02) - HAND[2] + 0.035
+            need = max(self.scene.highest_between(here, ahead, carrying, 0.07) + low, under_hand)
+            need = max(min(need, self.scene.table(position) + HIGHEST), position[2])
             inward = (self.scene.base - position)[:2]
             aim = position[:2] + inward / np.linalg.norm(inward) * min(0.15, 0.5 * (left - 0.012))
             wanted = np.array([*(here[:2] if here[2] < need - 0.02 else aim), need])

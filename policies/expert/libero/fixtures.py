@@ -64,7 +64,7 @@ def open_drawer(arm: Arm, name: str) -> Moves:
     arm.note(f"handle of {name} at {bar.round(3)}")
     yield from arm.travel(bar - 0.09 * point + (0.08 * out if level else 0.0), rotation)
     yield from arm.go(bar - 0.09 * point, rotation, within=0.01)
-    yield from arm.go(bar, rotation, within=0.004, speed=0.4)
+    yield from arm.go(bar + 0.006 * point, rotation, within=0.004, speed=0.4)
     yield from arm.grip(True, 14)
     for _ in range(60):
         joint = arm.scene.joint(name)

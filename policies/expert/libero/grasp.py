@@ -108,7 +108,7 @@ def _score(own: Array, rest: Array, floor: float, at: Array) -> tuple[float, flo
     if not between.any():
         return None
     top = float(place[between, 2].max())
-    blocked = max(_blocked(place), _blocked(rest - [*at, 0.0]), floor + 0.002)
+    blocked = max(_blocked(place, FINGER[0]), _blocked(rest - [*at, 0.0], 0.0), floor + 0.002)
     tip = max(blocked, top - 0.028)
     held = place[between & (place[:, 2] > tip + PADS[0] - 0.002) & (place[:, 2] < tip + PADS[1] + 0.002)]
     reach = min(top, tip + PADS[1]) - (tip + PADS[0])
@@ -125,10 +125,11 @@ def _score(own: Array, rest: Array, floor: float, at: Array) -> tuple[float, flo
     return tip, quality, middle
 
 
-def _blocked(points: Array) -> float:
-    """The lowest height the tips can have with nothing in the fingers' or the hand's way."""
+def _blocked(points: Array, gap: float) -> float:
+    """The lowest height the tips can have with nothing in the fingers' or the hand's way (nor between the fingers,
+    unless it is within `gap` of their middle)."""
     along, across = np.abs(points[:, 0]), np.abs(points[:, 1])
-    fingers = (along > FINGER[0] - MARGIN) & (along < FINGER[1] + MARGIN) & (across < FINGER[2] + MARGIN)
+    fingers = (along > gap - MARGIN) & (along < FINGER[1] + MARGIN) & (across < FINGER[2] + MARGIN)
     hand = (along < HAND[0] + MARGIN) & (across < HAND[1] + MARGIN)
     low = float(points[fingers, 2].max(initial=-np.inf)) + MARGIN
     return max(low, float(points[hand, 2].max(initial=-np.inf)) - HAND[2] + MARGIN)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from policies.expert.libero.arm import Arm, Moves
-from policies.expert.libero.grasp import TIP, facing_down, search, yaw_of
+from policies.expert.libero.grasp import HAND, TIP, facing_down, search, yaw_of
 from policies.expert.libero.scene import UP, Array, Scene
 
 LOST = 0.2
@@ -70,10 +70,11 @@ def put(arm: Arm, name: str, place: str) -> Moves:
     """Carry a held object over a place, lower it until the goal holds or it stands on something, and let go."""
     scene = arm.scene
     bodies = tuple(scene.bodies(name))
-    level = facing_down(yaw_of(arm.hand.rotation))
     hang = arm.hand.position[2] - scene.points(bodies)[:, 2].min()
     spot = free_spot(scene, name, place)
-    above = spot + (arm.hand.position - scene.pose(name).position)[:2]
+    turned = _turn_free(arm, name, place, spot)
+    level = facing_down(yaw_of(arm.hand.rotation) + turned)
+    above = spot + _turn(turned) @ (arm.hand.position - scene.pose(name).position)[:2]
     top = scene.highest_between(above, above, bodies, 0.05)
     over = np.array([*above, top + hang + 0.03])
     rotation = arm.lean(over, level)
@@ -86,6 +87,29 @@ def put(arm: Arm, name: str, place: str) -> Moves:
     return True
 
 
+def _turn(angle: float) -> Array:
+    c, s = np.cos(angle), np.sin(angle)
+    return np.array([[c, -s], [s, c]])
+
+
+def _turn_free(arm: Arm, name: str, place: str, spot: Array) -> float:
+    """How far to turn what is held so that the hand, wide as it is, strikes nothing beside the place."""
+    scene = arm.scene
+    bodies = scene.bodies(name)
+    hang = arm.hand.position[2] - scene.points(bodies)[:, 2].min()
+    offset = (arm.hand.position - scene.pose(name).position)[:2]
+    others = scene.obstacles(np.array([*spot, 0.0]), 0.3, bodies)
+    others = others[others[:, 2] > scene.pose(place).position[2] + hang + HAND[2] - TIP]
+    yaw, ahead = yaw_of(arm.hand.rotation), yaw_of(arm.home)
+    for turn in (0.0, 0.4, -0.4, 0.8, -0.8, 1.2, -1.2, np.pi / 2, -np.pi / 2):
+        if abs(np.angle(np.exp(1j * (yaw + turn - ahead)))) > 1.9:
+            continue  # out of the wrist's range
+        beside = np.abs((others[:, :2] - spot - _turn(turn) @ offset) @ facing_down(yaw + turn)[:2, :2])
+        if not (beside < [HAND[0] + 0.01, HAND[1] + 0.01]).all(axis=1).any():
+            return float(turn)
+    return 0.0
+
+
 def _lower(arm: Arm, name: str, place: str, spot: Array, rotation: Array) -> Moves:
     lowest, stuck = arm.hand.position[2], 0
     for _ in range(70):
@@ -94,7 +118,7 @@ def _lower(arm: Arm, name: str, place: str, spot: Array, rotation: Array) -> Mov
         if np.linalg.norm(now - arm.hand.position) > LOST:
             arm.note(f"lost {name}")
             return False
-        if scene.holds(name, place):
+        if stuck > 2 and scene.holds(name, place):
             return True
         if stuck == 5:
             yield from arm.bend()
@@ -110,15 +134,20 @@ def _lower(arm: Arm, name: str, place: str, spot: Array, rotation: Array) -> Mov
 
 
 def free_spot(scene: Scene, name: str, place: str) -> Array:
-    """Where in a place to put an object, [2]: its middle, or, in a region that others stand in, beside them."""
+    """Where in a place to put an object, [2]: its middle, or, in a region that others stand in or over, beside them."""
     middle = scene.pose(place).position
     if scene.is_object(place):
         return middle[:2]
     thing = scene.points(scene.bodies(name))
     radius = float(np.ptp(thing[:, :2], axis=0).min()) / 2 + 0.01
-    fixed = [body for fixture in scene.fixtures() for body in scene.bodies(fixture)]
-    others = scene.obstacles(middle, 0.25, [*scene.bodies(name), *fixed])
-    others = others[(others[:, 2] > middle[2] - 0.02) & (others[:, 2] < middle[2] + 0.15)]
+    drawer = scene.drawer(place)
+    if drawer is None:
+        besides = [body for fixture in scene.fixtures() for body in scene.bodies(fixture)]
+        low, high = middle[2] - 0.02, middle[2] + 0.15
+    else:  # what is above an open drawer: those above it, and their handles
+        besides, low, high = [drawer.body], middle[2] + 0.035, middle[2] + 0.3
+    others = scene.obstacles(middle, 0.25, [*scene.bodies(name), *besides])
+    others = others[(others[:, 2] > low) & (others[:, 2] < high)]
     if not len(others):
         return middle[:2]
     reach = np.maximum(scene.region_size(place)[:2] - 0.015, 0.0)
