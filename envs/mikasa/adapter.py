@@ -97,18 +97,18 @@ class MikasaEnv(VLAEnv):
     def privileged(self) -> dict[str, npt.NDArray[Any]]:
         """What a perfect observer of the present knows; metres, world frame; not-a-number for what is hidden.
 
-        tool [7] (xyz, quaternion wxyz), base [3], speed [1] (the arm's fastest joint, rad/s); of the task's things
+        tool [7] (xyz, quaternion wxyz), base [3], opening [1] (between the fingers); of the task's things
         `cubes` [n, 3] in the order of their colours, `mugs` [3, 3] and `ball` [3] (hidden while the mugs are there),
         `ball_velocity` [3], `goal` [3].
         """
         assert self._facts is not None
         assert self._shown is not None
         agent = self._env.agent
-        speed = np.abs(agent.robot.get_qvel()[0, :-2].cpu().numpy()).max()
+        opening = agent.robot.get_qpos()[0, -2:].sum().item()
         found: dict[str, npt.NDArray[Any]] = {
             "tool": agent.tcp.pose.raw_pose[0].cpu().numpy().astype(np.float64),
             "base": agent.robot.pose.p[0].cpu().numpy().astype(np.float64),
-            "speed": np.array([speed], dtype=np.float64),
+            "opening": np.array([opening], dtype=np.float64),
         }
         for kind, names in self._facts.things.items():
             places = np.array([self._shown.position(name) for name in names])

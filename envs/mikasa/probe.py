@@ -23,7 +23,9 @@ def probe() -> str:
             f"SAPIEN cannot draw: {error}; it needs a GPU's Vulkan driver or Mesa 23 or later (Debian 12 ships 22.3): "
             "build the runtime again with memvla setup mikasa_memoryvla, which brings a newer one"
         ) from error
-    device = next((line.split(":", 1)[1].strip() for line in summary.splitlines() if line.startswith("GPU:")), "unknown")
+    device = next(
+        (line.split(":", 1)[1].strip() for line in summary.splitlines() if line.startswith("GPU:")), "unknown"
+    )
     renderer = choose_renderer("")
     slow = "; the first picture of a process is slow on it" if renderer == "cpu" else ""
     mug = "present" if (folder / "data").is_dir() else f"missing in {folder} (shell game only)"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,15 @@ def choose_renderer(asked: str) -> str:
     return asked or "gpu"
 
 
+@lru_cache(maxsize=2)
+def kept_renderer(renderer: str) -> Any:
+    """SAPIEN's renderer, kept for the life of the process: it goes with the last scene that uses it, and the next one
+    would pay the slow first picture once more."""
+    import sapien
+
+    return sapien.render.RenderSystem(sapien.Device("cuda" if renderer == "gpu" else "cpu"))
+
+
 def build(env_id: str, size: int, renderer: str) -> Any:
     """The bare environment of upstream, seeded by nobody yet, that draws nothing of its own accord.
 
@@ -54,6 +64,7 @@ def build(env_id: str, size: int, renderer: str) -> Any:
     import mikasa_robo_suite.rl.memory_envs  # noqa: F401 - registers the environments
     import torch
 
+    kept_renderer(renderer)
     torch.set_num_threads(1)  # tiny tensors: more threads only get in the way of other workers
     made = gymnasium.make(
         env_id,
