@@ -27,10 +27,10 @@ def document(night: str, nights: Sequence[str], streams: Sequence[Stream], alpha
     worse = [stream for stream in streams if stream.alarm or (stream.evidence and stream.evidence.wealth[-1] >= 1)]
     tables = tuple(_worse(stream) for stream in worse if stream.tasks)
     if tables:
-        sections.append(Section("What got worse", tables))
+        sections.append(Section("What got worse, or may have", tables))
     missing = [stream for stream in streams if stream.problem]
     if missing:
-        cells = tuple((s.policy, s.suite, s.problem) for s in missing)
+        cells = tuple((s.label, s.suite, s.problem) for s in missing)
         columns = (Column("Policy"), Column("Suite"), Column("Why"))
         sections.append(Section("Not covered", (Table("Not covered", columns, cells),)))
     sections.append(Section("Time and throughput", (_time(streams),)))
@@ -58,13 +58,13 @@ def headline(streams: Sequence[Stream]) -> Note:
 
 def finding(stream: Stream) -> str:
     """What is wrong with one policy on one suite."""
-    name = f"{stream.policy} on {stream.suite}"
+    name = f"{stream.label} on {stream.suite}"
     if not stream.alarm:
         return f"{name}: {stream.problem}."
     found = stream.against_baseline
-    gap = "" if found is None or found.difference is None else f", tonight {points(found.difference)} points against it"
+    gap = "" if found is None or found.difference is None else f"; tonight {points(found.difference)} points"
     missing = f" Also: {stream.problem}." if stream.problem else ""
-    return f"{name}: worse since night {stream.alarm} than from the baseline {stream.baseline} on{gap}.{missing}"
+    return f"{name}: worse since night {stream.alarm}, against the nights from {stream.baseline} on{gap}.{missing}"
 
 
 def _notes(streams: Sequence[Stream]) -> list[Note]:
@@ -72,14 +72,10 @@ def _notes(streams: Sequence[Stream]) -> list[Note]:
     for stream in streams:
         found = stream.against_baseline
         if found is not None and found.unmatched:
-            text = (
-                f"{stream.policy} on {stream.suite}: {found.unmatched} scenes have another hash than in the baseline."
-            )
+            text = f"{stream.label} on {stream.suite}: {found.unmatched} scenes have another hash than in the baseline."
             made.append(Note("warning", text))
         if stream.tonight is not None and stream.baseline is None and not stream.problem:
-            text = (
-                f"{stream.policy} on {stream.suite}: this night is the baseline, there is nothing to compare it with."
-            )
+            text = f"{stream.label} on {stream.suite}: this night is the baseline, there is nothing to compare it with."
             made.append(Note("remark", text))
     return made
 
@@ -94,7 +90,7 @@ def _tonight(streams: Sequence[Stream]) -> Table:
         scored = NOTHING if tonight is None else f"{tonight.scored}/{tonight.planned}"
         shown = (scored, percent(rate.value), percent_interval(rate.interval))
         gaps = (*_gap(stream.against_baseline, stream.baseline), *_gap(stream.against_last, stream.last_good))
-        cells.append((stream.policy, stream.suite, *shown, *gaps, WORDS[stream.code]))
+        cells.append((stream.label, stream.suite, *shown, *gaps, WORDS[stream.code]))
         marks.append("incomplete" if stream.problem else "")
     columns = [Column("Policy"), Column("Suite"), Column("Scored", True), Column("Rate", True)]
     columns += [Column("95 % interval", True, 9), Column("Less baseline, points", True)]
@@ -119,11 +115,11 @@ def _evidence(streams: Sequence[Stream], alpha: float) -> Table:
     for stream in streams:
         found = stream.evidence
         if found is None:
-            cells.append((stream.policy, stream.suite, *[NOTHING] * 5))
+            cells.append((stream.label, stream.suite, *[NOTHING] * 5))
             continue
         numbers = [str(len(found.wealth)), str(found.scenes[-1]), p_text(found.p_values[-1])]
         numbers += [f"{found.wealth[-1]:.3g}", f"{max(found.wealth):.3g}"]
-        cells.append((stream.policy, stream.suite, *numbers))
+        cells.append((stream.label, stream.suite, *numbers))
     columns = [Column("Policy"), Column("Suite"), Column("Nights", True), Column("Scenes that vary", True, 2)]
     columns += [Column("p of tonight", True, 1), Column("Evidence", True), Column("Most so far", True)]
     note = (
@@ -142,7 +138,7 @@ def _worse(stream: Stream) -> Table:
     columns = [Column("Task"), Column("Scenes", True), Column("Lost", True), Column("Won", True)]
     columns += [Column("Less baseline, points", True), Column("95 % interval", True)]
     note = "Tonight against the baseline, the largest losses first; a task's own row is no test."
-    return Table(f"{stream.policy} on {stream.suite}", tuple(columns), tuple(cells), note=note)
+    return Table(f"{stream.label} on {stream.suite}", tuple(columns), tuple(cells), note=note)
 
 
 def _time(streams: Sequence[Stream]) -> Table:
@@ -150,11 +146,11 @@ def _time(streams: Sequence[Stream]) -> Table:
     for stream in streams:
         tonight = stream.tonight
         if tonight is None or not tonight.seconds:
-            cells.append((stream.policy, stream.suite, *[NOTHING] * 4))
+            cells.append((stream.label, stream.suite, *[NOTHING] * 4))
             continue
         speed = (f"{60 * tonight.scored / tonight.seconds:.1f}", f"{tonight.steps / tonight.seconds:.0f}")
         numbers = (f"{tonight.seconds / 60:.1f}", *speed, str(tonight.void_attempts))
-        cells.append((stream.policy, stream.suite, *numbers))
+        cells.append((stream.label, stream.suite, *numbers))
     columns = [Column("Policy"), Column("Suite"), Column("Worker minutes", True), Column("Episodes a minute", True)]
     columns += [Column("Steps a second", True), Column("Void attempts", True)]
     note = "Over the time of all attempts together, void ones included: throughput of one worker."
@@ -169,7 +165,7 @@ def _trends(nights: Sequence[str], streams: Sequence[Stream]) -> list[Figure]:
         for stream in streams:
             if stream.suite == suite:
                 by_night = {r.night: _counted(r.successes, r.scored) for r in stream.history}
-                lines.append((stream.policy, [by_night.get(night) for night in shown]))
+                lines.append((stream.label, [by_night.get(night) for night in shown]))
         drawn = plots.trend_plot(suite, shown, lines)
         made.append(Figure(drawn, f"{suite}: success rate of the scored episodes, with Wilson's 95 % intervals."))
     return made
@@ -207,7 +203,7 @@ def message(night: str, streams: Sequence[Stream]) -> str:
     for stream in streams:
         if stream.code == FINE:
             gap, _ = _gap(stream.against_baseline, stream.baseline)
-            text = f"{stream.policy} on {stream.suite}: {percent(_rate(stream).value)}, less baseline {gap}"
+            text = f"{stream.label} on {stream.suite}: {percent(_rate(stream).value)}, less baseline {gap}"
             lines.append(f"- {markdown_text(text)}")
     return "\n".join(lines) + "\n"
 

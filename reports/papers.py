@@ -7,9 +7,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from reports import beside, tables, verdicts
+from reports import beside, plots, tables, verdicts
 from reports.beside import Ours
-from reports.document import Document, Section
+from reports.document import Document, Figure, Section
 from reports.pairing import CHAIN
 from reports.statistics import Interval
 from reports.summary import Note, ReportError, Run, headline, load, notes
@@ -46,7 +46,8 @@ def build(
     found = [(run, cell, each) for run, cell, each in judged if each is not None]
     sections = [Section(table.title, (_layout(table, rows, runs),))]
     if found:
-        sections.append(Section("Verdicts", (_verdicts(table, rows, against, found, margin),)))
+        drawn = _figures(table, rows, against, found)
+        sections.append(Section("Verdicts", (_verdicts(table, rows, against, found, margin),), drawn))
     remarks = (*table.footnotes, *beside.inconsistencies(table))
     if remarks:
         sections.append(Section("Footnotes to the published numbers", text=remarks))
@@ -184,6 +185,29 @@ def _verdicts(
         f"where none would, since the published number rests on too few trials."
     )
     return Table("Verdicts", tuple(columns), tuple(cells), note=note)
+
+
+def _figures(
+    table: PaperTable,
+    rows: Mapping[str, Mapping[str, Published]],
+    against: Mapping[str, str],
+    found: Sequence[tuple[Run, Cell, Judged]],
+) -> tuple[Figure, ...]:
+    """The rates of the table (for chains: how many reach each subtask) beside those published."""
+    cells = [cell for cell in _own(table) if cell.measure not in (CHAIN, "latency")]
+    cells = [cell for cell in cells if any(known is cell for _, known, _ in found)]
+    if not cells:
+        return ()
+    series: list[tuple[str, list[plots.Placed]]] = []
+    for method in dict.fromkeys(against.values()):
+        row = rows[method]
+        series.append((f"{method}, published", [(row[c.title].value, None) if c.title in row else None for c in cells]))
+    for label in against:
+        mine = {cell.title: value for run, cell, (value, _) in found if run.label == label}
+        placed = [mine.get(cell.title) for cell in cells]
+        series.append((f"{label}, ours", [None if v is None else (v.value, v.interval) for v in placed]))
+    drawn = plots.beside_plot([cell.title for cell in cells], series, "percent")
+    return (Figure(drawn, "Ours with 95 % intervals beside the published numbers."),)
 
 
 def _signed(value: float, cell: Cell) -> str:

@@ -60,6 +60,10 @@ STYLE: dict[Any, Any] = {
 }
 
 
+Placed = tuple[float, Interval | None] | None
+"""A value with its interval, or nothing."""
+
+
 def interval_plot(runs: Sequence[Run]) -> str:
     """Success rate with Wilson's interval, one row for each suite and policy."""
     rows: list[tuple[str, Run | None, Group | None]] = []
@@ -184,6 +188,30 @@ def difference_plot(rows: Sequence[tuple[str, float | None, Interval | None]], a
         most = max([5.0, *map(abs, ends)]) * 1.08
         ax.set_xlim(-most, most)
         ax.set_xlabel(axis)
+    return out[0]
+
+
+def beside_plot(columns: Sequence[str], series: Sequence[tuple[str, Sequence[Placed]]], unit: str) -> str:
+    """Values by column, one marker a series, with intervals where there are any: a published row and ours."""
+    with _figure(3.2, "Published and ours", "beside") as (figure, out):
+        ax = figure.add_subplot()
+        for k, (label, values) in enumerate(series):
+            style = k % len(SERIES)
+            shift = 0.16 * (k - (len(series) - 1) / 2)
+            placed = [(x + shift, v) for x, v in enumerate(values) if v is not None]
+            for x, (_, interval) in placed:
+                if interval is not None:
+                    ax.plot([x, x], [interval.low, interval.high], color=SERIES[style], linewidth=2, alpha=0.7)
+            ax.plot(
+                [x for x, _ in placed], [v for _, (v, _) in placed], MARKERS[style], color=SERIES[style], label=label,
+                markersize=7, markeredgecolor=PAPER, linestyle="none",
+            )  # fmt: skip
+        ax.set_xticks(range(len(columns)), [wrapped(name, 12, 3) for name in columns], fontsize=7.5)
+        ax.set_xlim(-0.5, len(columns) - 0.5)
+        ax.set_ylim(bottom=0)
+        ax.grid(visible=False, axis="x")
+        ax.set_ylabel(unit)
+        figure.legend(loc="outside upper left", ncols=min(len(series), 4), handlelength=1.2)
     return out[0]
 
 

@@ -38,6 +38,11 @@ class Stream:
     history: tuple[Result, ...]
 
     @property
+    def label(self) -> str:
+        """The policy as reports show it, with its mark when it reads simulator state."""
+        return f"{self.policy} [privileged]" if any(result.privileged for result in self.history) else self.policy
+
+    @property
     def code(self) -> int:
         """FINE, REGRESSION or NOT_COVERED. A regression counts also where scenes are missing."""
         return REGRESSION if self.alarm else NOT_COVERED if self.problem else FINE

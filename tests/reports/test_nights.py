@@ -208,6 +208,14 @@ def test_the_report_of_a_good_night_is_short_and_green(made: Nights) -> None:
     assert ElementTree.fromstring(texts["junit.xml"]).find("testcase/failure") is None
 
 
+def test_a_policy_that_reads_simulator_state_is_marked(made: Nights, tmp_path: Path) -> None:
+    run = run_folder(tmp_path / "run", manifest("policy", [plan()], privileged=True), [record(privileged=True)])
+    made.history.begin("n", "")
+    made.history.add("n", load([run])[0])
+    texts = written(made)
+    assert "policy [privileged]" in texts["index.html"]
+
+
 def test_the_page_of_a_night_fetches_nothing(made: Nights) -> None:
     made.add("xx..")
     made.add("x...")
