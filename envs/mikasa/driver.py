@@ -81,7 +81,7 @@ def _unpack_backport(target: Path) -> Path:
     entry = _debian_entry()
     if not shutil.which("apt-get") or not shutil.which("dpkg") or entry is None:
         raise RuntimeError(
-            "no Vulkan driver that SAPIEN can draw with, and this is no Debian 12 that could bring one: install a GPU's "
+            "no Vulkan driver that SAPIEN can draw with, and this is no Debian that could bring one: install a GPU's "
             f"driver, or Mesa 23 or later with its software driver (package {PACKAGE}), then repeat memvla setup"
         )
     release, uri, signed = entry

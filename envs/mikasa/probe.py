@@ -13,8 +13,8 @@ def probe() -> str:
     It draws nothing: on a software renderer the first picture of a process takes 8 to 49 s (see envs.mikasa.driver).
     """
     folder = surroundings()
-    import mikasa_robo_suite.rl.memory_envs  # noqa: F401 - everything the tasks import
-    import sapien.render
+    import mikasa_robo_suite.rl.memory_envs  # type: ignore[import-not-found]  # noqa: F401 - all the tasks import
+    import sapien.render  # type: ignore[import-not-found]
 
     try:
         summary = sapien.render.get_device_summary()

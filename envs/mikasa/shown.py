@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import sapien
+import sapien  # type: ignore[import-not-found]
 import torch
-from mani_skill.utils.structs.actor import Actor
-from mani_skill.utils.structs.pose import Pose
-from sapien.render import RenderBodyComponent
+from mani_skill.utils.structs.actor import Actor  # type: ignore[import-not-found]
+from mani_skill.utils.structs.pose import Pose  # type: ignore[import-not-found]
+from sapien.render import RenderBodyComponent  # type: ignore[import-not-found]
 
 HIDDEN = 100.0
 """What is shown above this height (m) is hidden: upstream uses 1,000."""
@@ -92,7 +92,7 @@ class Shown:
 
 @contextmanager
 def _caught(poses: dict[str, Any]) -> Iterator[None]:
-    """While this lasts, `Actor.pose` is written to `poses` and read from there, the body's own if nothing was written."""
+    """While this lasts, `Actor.pose` is written to `poses`, and read from there once it was written."""
     upstream = Actor.pose
 
     def read(actor: Any) -> Any:
@@ -111,4 +111,5 @@ def _caught(poses: dict[str, Any]) -> Iterator[None]:
 
 def _numbers(pose: Any) -> npt.NDArray[np.float64]:
     """A batched pose of one as [7] numbers, xyz then quaternion wxyz."""
-    return np.asarray(pose.detach().cpu().numpy(), dtype=np.float64).reshape(-1, 7)[0]
+    raw: npt.NDArray[np.float64] = np.asarray(pose.detach().cpu().numpy(), dtype=np.float64).reshape(7)
+    return raw

@@ -34,7 +34,7 @@ def surroundings(assets: str = "") -> Path:
 def choose_renderer(asked: str) -> str:
     """`cpu` or `gpu`: what was asked for, else the GPU where SAPIEN finds a CUDA device. Raises RuntimeError where the
     one that was asked for is not there."""
-    import sapien
+    import sapien  # type: ignore[import-not-found]
 
     try:
         sapien.Device("cuda")
@@ -61,7 +61,7 @@ def build(env_id: str, size: int, renderer: str) -> Any:
     """
     logging.getLogger("mani_skill").setLevel(logging.ERROR)
     import gymnasium
-    import mikasa_robo_suite.rl.memory_envs  # noqa: F401 - registers the environments
+    import mikasa_robo_suite.rl.memory_envs  # type: ignore[import-not-found]  # noqa: F401 - registers them
     import torch
 
     kept_renderer(renderer)
