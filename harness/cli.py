@@ -188,13 +188,18 @@ def main() -> None:
     try:
         app()
     except Exception as error:
-        if not _mistake(error):
+        if not is_mistake(error):
             raise
-        err.print(f"[bold red]error:[/] {_escape(str(error))}", soft_wrap=True, highlight=False)
+        tell(error)
         sys.exit(1)
 
 
-def _mistake(error: Exception) -> bool:
+def tell(error: Exception) -> None:
+    """A user's mistake as one message."""
+    err.print(f"[bold red]error:[/] {_escape(str(error))}", soft_wrap=True, highlight=False)
+
+
+def is_mistake(error: Exception) -> bool:
     """Whether the error is of a kind whose message was written for users."""
     from harness.cluster import ClusterError
     from harness.config import ConfigError

@@ -76,8 +76,10 @@ def _judge(run: Run, table: PaperTable, cell: Cell, row: Mapping[str, Published]
 
 
 def _method(run: Run, table: PaperTable, rows: Mapping[str, Any]) -> str:
+    """The published row of the method that this policy implements (`CogACT (re-trained)` for `cogact`)."""
     wanted = METHODS.get(run.manifest.policy, table.method)
-    return wanted if wanted in rows else table.method
+    fitting = [row for row in rows if row == wanted or row.startswith(f"{wanted} (")]
+    return fitting[0] if fitting else table.method
 
 
 # ---------------------------------------------------------------------- in words

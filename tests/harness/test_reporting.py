@@ -156,6 +156,11 @@ def test_a_mistake_in_the_configuration_is_named(tmp_path: Path, text: str, mess
         read(config(tmp_path)(text))
 
 
+def test_a_mistake_is_never_the_exit_code_of_a_regression(tmp_path: Path) -> None:
+    found = CliRunner().invoke(app, ["nightly", str(tmp_path / "absent.yaml")])
+    assert found.exit_code == NOT_COVERED
+
+
 def test_an_unknown_policy_or_suite_is_found_before_anything_runs(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="unknown policy 'expertt'"):
         night(tmp_path, "one", policies=("expert", "expertt"))

@@ -106,7 +106,7 @@ def test_60_nights_of_looking_raise_a_false_alarm_at_most_5_times_in_100(kind: s
     assert np.mean(found > 0) <= 0.05
 
 
-@pytest.mark.parametrize("good", [1, 2, 10])
+@pytest.mark.parametrize("good", [1, 2, 6])
 def test_a_drop_of_10_points_on_500_scenes_is_found_within_3_nights_9_times_in_10(good: int) -> None:
     scenes = np.random.default_rng(1).beta(1.6, 0.4, 500)  # 80 % on average, some scenes easy and some hard
     rates = np.concatenate([np.ones(good), np.full(3, 1 - 0.1 / scenes.mean())])

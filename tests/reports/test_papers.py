@@ -49,6 +49,11 @@ def test_the_verdict_is_against_the_method_that_the_policy_implements(tmp_path: 
     assert float(named[0]["difference"]) == pytest.approx(0.98 - 0.998)
 
 
+def test_a_row_with_a_remark_in_brackets_is_the_policys_own(tmp_path: Path) -> None:
+    found = rows(build("memoryvla_pp/libero", [libero(tmp_path, "cogact")]).csv(), "ours")
+    assert found[0]["against"] == "CogACT (re-trained)"
+
+
 def test_a_method_that_is_not_in_the_table_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ReportError, match=r"no row 'GPT'; there are: .*MemoryVLA"):
         build("memoryvla_pp/libero", method="GPT")
