@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from envs.mikasa import describe, driver
-from envs.mikasa.assets import NEEDED, AssetsMissing, chosen_folder, mug_digest, require_mug
+from envs.mikasa.assets import NEEDED, AssetsMissing, chosen_folder, is_stand_in, mug_digest, require_mug
 
 DEBIAN = 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nID=debian\nVERSION_CODENAME=bookworm\n'
 STANZAS = """\
@@ -90,6 +90,9 @@ def test_a_missing_mug_is_named_with_the_command_that_brings_it(
     before = mug_digest(folder)
     (folder / NEEDED[-1]).write_text("another")
     assert mug_digest(folder) != before
+    assert not is_stand_in(folder)
+    (folder / "STANDINS.json").write_text("{}")
+    assert is_stand_in(folder)
 
 
 def test_an_option_value_that_does_not_exist_is_an_error() -> None:
