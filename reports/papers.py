@@ -114,7 +114,7 @@ def _findings(found: Sequence[tuple[Run, Cell, Judged]]) -> tuple[str, ...]:
     for label in dict.fromkeys(run.label for run, *_ in found):
         words = [each.word for run, _, (_, each) in found if run.label == label and each is not None]
         if words:
-            counts = ", ".join(f"{words.count(word)} {word}" for word in dict.fromkeys(words))
+            counts = ", ".join(f"{word}: {words.count(word)}" for word in dict.fromkeys(words))
             made.append(f"{label}: of {len(words)} numbers that can be compared, {counts}.")
     return tuple(made)
 
