@@ -130,6 +130,7 @@ def _list_tables(out: Console) -> None:
 
 
 def _show(document: Document, to: Path, out: Console) -> None:
+    files = document.write(to)  # first: a reader that closes the pipe must not cost the files
     document.terminal(out)
-    for path in document.write(to):
+    for path in files:
         out.print(f"wrote {path}", highlight=False, soft_wrap=True)
