@@ -20,7 +20,7 @@ SHARED = Path(__file__).resolve().parents[4] / "shared"
 REFERENCE = Path(os.environ.get("MEMVLA_CALVIN_REFERENCE") or SHARED / "reference" / "calvin")
 
 if os.environ.get("MEMVLA_SIM") == "calvin":
-    os.environ.setdefault("MEMVLA_CALVIN_ASSETS", str(SHARED / "assets" / "calvin"))
+    os.environ["MEMVLA_CALVIN_ASSETS"] = os.environ.get("MEMVLA_CALVIN_ASSETS") or str(SHARED / "assets" / "calvin")
 else:
     collect_ignore_glob = ["test_[!c]*.py"]
 
