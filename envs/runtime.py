@@ -21,9 +21,9 @@ class Runtime:
     name: of the isolated Python environment (`""`: runs in the main one). requirements: a file with *every* package
     pinned, installed without dependency resolution. libraries: system libraries by the name the loader knows
     (`libEGL.so.1`) -> the Debian package that brings it. env_vars: set before its process starts. probe: Python
-    statements that fail unless the environment works; they may print one line to show. prepare: called by `memvla setup`
-    once the packages are in, with the environment's folder and a function that says a line: brings what no package
-    index has (a graphics driver, say) into that folder; raises RuntimeError naming the cure.
+    statements that fail unless the environment works; they may print one line to show. prepare: called by
+    `memvla setup` once the packages are in, with the environment's folder and a function that says a line: brings what
+    no package index has (a graphics driver, say) into that folder; raises RuntimeError naming the cure.
     """
 
     name: str = ""
