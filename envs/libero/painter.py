@@ -2,7 +2,8 @@
 
 The simulation is not touched: what is drawn is laid out in data of the painter's own, from the positions that the
 simulation kept for the observation (see `simulation.Sample`). One OpenGL context serves a process; what depends on the
-model (textures, meshes) is sent to it when the model changes.
+model (textures, meshes) is sent to it when the model changes. Several painters may share it, but robosuite's own
+offscreen renderer beside them may not: it frees its textures in whatever context is current.
 """
 
 from __future__ import annotations
@@ -70,6 +71,7 @@ class Painter:
             mujoco.mjv_updateScene(model, data, self._look, self._hand, self._camera, everything, self._scene)
         finally:
             model.site_rgba[:] = now
+        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._drawer)
         view = mujoco.MjrRect(0, 0, self._size, self._size)
         mujoco.mjr_render(view, self._scene, self._drawer)
         raw: npt.NDArray[np.uint8] = np.empty((self._size, self._size, 3), dtype=np.uint8)

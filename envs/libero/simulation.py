@@ -79,7 +79,8 @@ class Simulation:
         """
         self.problem = problem
         try:
-            self.env = self._build(problem, seed)
+            with _borrowed_generators():
+                self.env = self._build(problem, seed)
         except SceneError:
             raise
         except Exception as error:
@@ -134,7 +135,8 @@ class Simulation:
         if state.shape != (expected,):
             raise SceneError(f"{self.problem.name}: initial state has shape {list(state.shape)}, expected [{expected}]")
         try:
-            self._draw_scene(seed, ordinal)
+            with _borrowed_generators():
+                self._draw_scene(seed, ordinal)
         except SceneError:
             raise
         except Exception as error:
@@ -249,6 +251,17 @@ class Simulation:
         self.env.close()
         del self.model, self.data, self.env, self.robot
         gc.collect()
+
+
+@contextmanager
+def _borrowed_generators() -> Iterator[None]:
+    """The global generators, which upstream draws from, given back to whoever else uses them in this process."""
+    kept, kept_numpy = random.getstate(), np.random.get_state()
+    try:
+        yield
+    finally:
+        random.setstate(kept)
+        np.random.set_state(kept_numpy)
 
 
 def _seed_globals(seed: int) -> None:

@@ -25,6 +25,7 @@ class Reference:
 
     def next_episode(self) -> dict[str, Any]:
         """The next trial's first observation, settle steps included."""
+        self._own_context()
         self.env.env.reset()  # not the wrapper's: it hides every error
         self.env.set_init_state(self.files.states[self.trial])
         self.trial += 1
@@ -33,6 +34,7 @@ class Reference:
         return observation
 
     def step(self, action: Any) -> tuple[dict[str, Any], bool]:
+        self._own_context()
         observation, _, done, _ = self.env.step(list(action))
         return observation, bool(done)
 
@@ -45,7 +47,13 @@ class Reference:
         return self.env.sim.data._data
 
     def close(self) -> None:
+        self._own_context()
         self.env.close()
+
+    def _own_context(self) -> None:
+        """Its renderer draws and frees in whatever OpenGL context is current: make that its own."""
+        if self.env.sim._render_context_offscreen is not None:
+            self.env.sim._render_context_offscreen.gl_ctx.make_current()
 
 
 def state_of(data: Any) -> npt.NDArray[np.float64]:

@@ -39,7 +39,7 @@ def test_pictures_are_upright_and_mirrored_left_to_right(env: LiberoEnv) -> None
     camera = model.camera("agentview").id
     with_basket = env.draw("agentview")
     basket = data.body("basket_1_main").xpos.copy()
-    seen = data.cam_xmat[camera].reshape(3, 3).T @ (basket + [0, 0, 0.07] - data.cam_xpos[camera])
+    seen = data.cam_xmat[camera].reshape(3, 3).T @ (basket + np.array([0, 0, 0.07]) - data.cam_xpos[camera])
     focal = 128 / np.tan(np.deg2rad(model.cam_fovy[camera]) / 2)
     true_column, true_row = 128 + focal * seen[0] / -seen[2], 128 - focal * seen[1] / -seen[2]
     place = model.joint("basket_1_joint0").qposadr[0]

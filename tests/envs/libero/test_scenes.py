@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -77,7 +78,11 @@ def test_the_hash_covers_fixture_poses_velocities_and_lights(blind: LiberoEnv) -
 
     start = hash_now()
     assert start == blind.scene_hash()
-    for array, index in ((simulation.model.body_pos, (cabinet, 0)), (simulation.data.qvel, 0), (simulation.data.qpos, 9)):
+    for array, index in (
+        (simulation.model.body_pos, (cabinet, 0)),
+        (simulation.data.qvel, 0),
+        (simulation.data.qpos, 9),
+    ):
         kept = array[index]
         array[index] = np.nextafter(kept, np.inf)
         assert hash_now() != start
@@ -155,6 +160,17 @@ def test_objects_that_find_no_place_are_an_error_not_an_endless_loop(tmp_path: P
     assert crowded.read_text() != text
     with pytest.raises(SceneError, match="no valid placement"):
         Simulation(crowded)
+
+
+def test_a_reset_gives_the_global_generators_back(blind: LiberoEnv) -> None:
+    np.random.seed(5)
+    random.seed(5)
+    wanted = np.random.random(3), random.random()
+    np.random.seed(5)
+    random.seed(5)
+    blind.reset(seed=0, options={"task": BOWL, "trial": 1})
+    assert np.array_equal(np.random.random(3), wanted[0])
+    assert random.random() == wanted[1]
 
 
 def test_a_wrong_initial_state_is_an_error(blind: LiberoEnv) -> None:
