@@ -35,6 +35,11 @@ class WorkerLost(RuntimeError):
     """The process of a worker ended, or had to be ended, while it ran an episode."""
 
 
+ANSWER_S = 120.0
+"""Seconds within which a worker process says what it is doing. SAPIEN's first picture on a software renderer holds the
+interpreter all through (8 s on an idle machine, 49 s on a busy one), and no thread can answer meanwhile."""
+
+
 @dataclass(frozen=True)
 class PolicyConfig:
     """How to make a policy: `target` is `module:callable`, called with the context and the options."""
@@ -292,7 +297,7 @@ class RayCluster(Cluster):
     def doing(self, worker: Worker) -> tuple[str, float]:
         try:
             phase: tuple[str, float] = self._ray.get(
-                worker.actor.phase.options(concurrency_group="control").remote(), timeout=15
+                worker.actor.phase.options(concurrency_group="control").remote(), timeout=ANSWER_S
             )
         except self._ray.exceptions.RayError as error:
             raise WorkerLost(f"the worker process does not answer ({_cause(error)})") from error
