@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -120,7 +121,9 @@ def test_control_c_keeps_what_is_finished_and_says_how_to_go_on(tmp_path: Path) 
     notes = tmp_path / "notes"
     words = ["suite=point", "policy=slow", f"policy.notes={notes}", f"run.dir={tmp_path / 'cut'}", "run.trials=12"]
     command = [sys.executable, "-m", "harness.cli", "run", *words, "cluster=inline", "--no-report"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    # A parent that runs in the background may ignore the signal, and its children would inherit that.
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=heed)
     while not notes.exists() or notes.stat().st_size < 5 * 30:
         time.sleep(0.005)
     process.send_signal(signal.SIGINT)
