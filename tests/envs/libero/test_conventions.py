@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from envs.libero import ACTION, STATE, describe, make
 from envs.libero.adapter import SETTLE, LiberoEnv, axis_angle
+from envs.libero.probe import probe
 from envs.libero.upstream import task_names
 
 TASK = task_names("libero_object")[0]
@@ -140,3 +145,26 @@ def test_unknown_options_are_errors() -> None:
         describe(suite="libero_object", renderer="vulkan")
     with pytest.raises(RuntimeError, match="before the process starts"):
         make(suite="libero_object", renderer="osmesa")
+
+
+PICTURE = """
+import hashlib, sys
+from envs.libero import make
+env = make(suite="libero_object", size=128, renderer=sys.argv[1])
+env.reset(seed=0, options={"task": sys.argv[2], "trial": 3})
+print(hashlib.sha256(env.draw("agentview").tobytes() + env.draw("wrist").tobytes()).hexdigest())
+"""
+
+
+def test_both_renderers_draw_the_same_pixels() -> None:
+    """Where both are software; on a machine whose EGL is a graphics card's, they may differ."""
+    surroundings = {k: v for k, v in os.environ.items() if k not in ("MUJOCO_GL", "PYOPENGL_PLATFORM")}
+    command = [sys.executable, "-c", PICTURE]
+    root = Path(__file__).parents[3]
+    found = {
+        subprocess.run(
+            [*command, name, TASK], cwd=root, env=surroundings, capture_output=True, text=True, check=True
+        ).stdout
+        for name in ("egl", "osmesa")
+    }
+    assert len(found) == 1 or "llvmpipe" not in probe()
