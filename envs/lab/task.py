@@ -54,6 +54,16 @@ class Trial:
         """After the physics of step `clock`: did something succeed or end? Updates the score and the choices."""
         raise NotImplementedError
 
+    def decide(self, chosen: list[int], goal: int) -> Advance:
+        """The rule of tasks in which the first choice decides: chosen are the things picked in this step."""
+        if not chosen:
+            return GOING
+        if chosen == [goal]:
+            self.right_choices, self.score = 1, 1.0
+            return WON
+        self.wrong_choices, self.score = 1, 0.0
+        return LOST
+
     def privileged(self) -> dict[str, npt.NDArray[Any]]:
         """What a perfect observer of the present picture would know: float arrays. No hidden target, no inside of
         opaque things, no count of what was done. The environment adds `hand` [8] and `locked` [1]."""

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from envs.lab.buttons import Buttons, hover_score, start_hand
 from envs.lab.parts import COLOUR_NAMES, Parts, button
-from envs.lab.task import GOING, LOST, WON, LabTask, Trial
+from envs.lab.task import LabTask, Trial
 from envs.lab.world import World
 from envs.spec import Advance
 
@@ -40,13 +40,7 @@ class PressByColour(Trial):
     def judge(self) -> Advance:
         pressed = self.buttons.newly_pressed()
         self.score = max(self.score, hover_score(self.world, self.buttons.xy[self.goal]))
-        if not pressed:
-            return GOING
-        if pressed == [self.goal]:
-            self.right_choices, self.score = 1, 1.0
-            return WON
-        self.wrong_choices, self.score = 1, 0.0
-        return LOST
+        return self.decide(pressed, self.goal)
 
     def privileged(self) -> dict[str, npt.NDArray[Any]]:
         return self.buttons.seen()

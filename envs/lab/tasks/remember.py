@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from envs.lab.buttons import Buttons, hover_score, scatter, start_hand
 from envs.lab.parts import COLOUR_NAMES, COLOURS, Parts, button, lamp
-from envs.lab.task import GOING, LOST, WON, LabTask, Trial
+from envs.lab.task import LabTask, Trial
 from envs.lab.world import Vector, World
 from envs.spec import Advance
 
@@ -74,13 +74,7 @@ class RememberColour(Trial):
             self.world.unpaint("lamp")
         pressed = self.buttons.newly_pressed()
         self.score = max(self.score, hover_score(self.world, self.buttons.xy[self.goal]))
-        if not pressed:
-            return GOING
-        if pressed == [self.goal]:
-            self.right_choices, self.score = 1, 1.0
-            return WON
-        self.wrong_choices, self.score = 1, 0.0
-        return LOST
+        return self.decide(pressed, self.goal)
 
     def privileged(self) -> dict[str, npt.NDArray[Any]]:
         """The buttons, and `lamp` [1]: the number of the colour it shows now, -1 while it is off."""

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from envs.lab.buttons import Buttons, hover_score, start_hand
 from envs.lab.parts import COLOUR_NAMES, COLOURS, Parts, button, rgba
-from envs.lab.task import GOING, LOST, WON, LabTask, Trial
+from envs.lab.task import LabTask, Trial
 from envs.lab.world import Vector, World
 from envs.spec import Advance
 
@@ -107,13 +107,7 @@ class ShellGame(Trial):
         pressed = self.cups.newly_pressed()
         if self.clock >= self.free:
             self.score = max(self.score, hover_score(self.world, self.cups.xy[self.goal], CUP_TOP))
-        if not pressed:
-            return GOING
-        if pressed == [self.goal]:
-            self.right_choices, self.score = 1, 1.0
-            return WON
-        self.wrong_choices, self.score = 1, 0.0
-        return LOST
+        return self.decide(pressed, self.goal)
 
     def privileged(self) -> dict[str, npt.NDArray[Any]]:
         """`cups` [3, 3]: x, y and height of the top; `ball` [3]: its middle while it can be seen, else NaN. A cup keeps
