@@ -133,7 +133,7 @@ def _worker(load: Load, index: int, link: Link, barrier: Any, results: Any) -> N
         latencies.append(time.perf_counter() - begun)
         return replies
 
-    remote.act = timed  # type: ignore[method-assign]
+    remote.act = timed  # type: ignore[method-assign] # timed from outside
     barrier.wait()
     steps, took = play(remote, index, load.chunk, load.steps_s[index], load.seconds)
     results.put((index, steps / took, float(np.percentile(latencies, 99))))

@@ -68,7 +68,7 @@ def episode(
     env.select((), privileged=True)
     env.reset(seed=seed, options={"task": task, "trial": trial})
     expert = (script or lab_scripts()[task])(env.instruction())
-    free = 0 if late is None else env.trial.launch + late  # type: ignore[attr-defined]
+    free = 0 if late is None else env.trial.launch + late  # type: ignore[attr-defined] # tasks with a launch only
     still = np.zeros(7)
     still[6] = 1.0 if env.state()[6] > 0.02 else -1.0
     past: list[Seen] = []
@@ -140,6 +140,7 @@ def main() -> None:
     delays = range(11)
 
     def late(task: str, script: type[Steering] | None = None) -> list[float]:
+        # B023 here and below: `rate` calls its function at once, before the loop variable moves on.
         return [rate(lambda k: episode(env, task, k, seed=seed, late=n, script=script), count) for n in delays]  # noqa: B023
 
     rows = [(task, late(task)) for task in TASKS]

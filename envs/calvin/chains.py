@@ -112,7 +112,7 @@ def generate(count: int = COUNT) -> list[Chain]:
         for index, (state, share) in enumerate(zip(states, shares, strict=True))
         for names in draw_chains(state, index, share)
     ]
-    np.random.RandomState(0).shuffle(made)  # type: ignore[arg-type]
+    np.random.RandomState(0).shuffle(made)  # type: ignore[arg-type] # any list, the stubs say arrays
     return made
 
 

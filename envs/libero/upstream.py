@@ -70,7 +70,7 @@ def libero() -> ModuleType:
 @contextmanager
 def _no_log_file() -> Iterator[None]:
     kept: Any = logging.FileHandler
-    logging.FileHandler = lambda *_, **__: logging.NullHandler()  # type: ignore[assignment, misc]
+    logging.FileHandler = lambda *_, **__: logging.NullHandler()  # type: ignore[assignment, misc] # upstream opens a log file in the working folder
     logging.getLogger("robosuite_logs").setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
