@@ -1,0 +1,49 @@
+"""A demonstration as training sees it, whatever file it was read from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from envs.spec import Floats
+
+
+class DemoError(ValueError):
+    """Demonstrations that cannot be used; the message names them, what was found and what was expected."""
+
+
+@dataclass(frozen=True)
+class Demo:
+    """One recorded episode of T steps.
+
+    pictures: camera name -> uint8 [T, H, W, 3], what was seen before each action; state: proprioception float32
+    [T, D] or None; actions: the labels float32 [T, 7] in the units of the data, gripper 1 open and 0 closed (None: a
+    video without labels, for the world model only); dataset: key of its statistics.
+    """
+
+    dataset: str
+    task: str
+    trial: int
+    instruction: str
+    pictures: Mapping[str, npt.NDArray[np.uint8]]
+    state: Floats | None
+    actions: Floats | None
+
+    def __post_init__(self) -> None:
+        lengths = {f"camera {name!r}": len(video) for name, video in self.pictures.items()}
+        for name, rows in (("state", self.state), ("actions", self.actions)):
+            if rows is not None:
+                lengths[name] = len(rows)
+        if len(set(lengths.values())) != 1 or 0 in lengths.values():
+            raise DemoError(f"{self}: its parts must have one length of at least 1, were {lengths}")
+        if not self.instruction.strip():
+            raise DemoError(f"{self}: it has no instruction")
+
+    def __len__(self) -> int:
+        return len(next(iter(self.pictures.values())))
+
+    def __str__(self) -> str:
+        return f"demonstration {self.dataset}/{self.task}/{self.trial}"
