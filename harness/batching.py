@@ -23,7 +23,7 @@ from zmq.auth.thread import ThreadAuthenticator
 from envs.spec import EpisodeId
 from harness import wire
 from harness.remote import Link
-from policies.base import ActRequest, Policy, PolicyError
+from policies.base import ActRequest, EpisodeStart, Policy, PolicyError
 
 log = logging.getLogger("memvla.host")
 
@@ -98,14 +98,28 @@ class Scheduler:
         return until - now
 
 
+@dataclass(frozen=True)
+class Waiting:
+    """A start that found every slot taken: who asked, under which number, and until when it may wait."""
+
+    sender: bytes
+    number: int
+    start: EpisodeStart
+    until: float
+
+
 class PolicyHost:
     """Owns one policy; answers workers over ZeroMQ. `serve` runs until `stop`.
 
-    max_batch: most requests in one policy call. incarnation: a fresh random name, so that a worker never goes on
-    with another host that happens to listen at the same address.
+    A start beyond the policy's slots waits, in order of arrival, until a live episode ends; none is ever evicted.
+
+    max_batch: most requests in one policy call. start_wait_s: how long a start may wait for a slot before it is
+    answered with an error (None: nine tenths of the time callers wait for an answer, so that the error reaches them).
+    incarnation: a fresh random name, so that a worker never goes on with another host that happens to listen at the
+    same address.
     """
 
-    def __init__(self, policy: Policy, *, max_batch: int = 16) -> None:
+    def __init__(self, policy: Policy, *, max_batch: int = 16, start_wait_s: float | None = None) -> None:
         self.policy = policy
         self.incarnation = uuid.uuid4().hex
         self.batches: dict[int, int] = {}
@@ -113,6 +127,8 @@ class PolicyHost:
         self._scheduler = Scheduler(max_batch)
         self._owners: dict[EpisodeId, bytes] = {}
         self._queue: list[tuple[bytes, int, ActRequest]] = []
+        self._waiting: list[Waiting] = []
+        self._start_wait_s = start_wait_s
         self._forget: list[str] = []
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -131,6 +147,8 @@ class PolicyHost:
         link = Link(address, self.incarnation, timeout_s)
         if encrypt:
             link = self._lock(context, socket, link)
+        if self._start_wait_s is None:
+            self._start_wait_s = 0.9 * timeout_s
         socket.bind(address)
         self._thread = threading.Thread(target=self._serve, args=(socket,), name="policy-host", daemon=True)
         self._thread.start()
@@ -170,8 +188,13 @@ class PolicyHost:
         return 0.0 if self._calling_since is None else time.perf_counter() - self._calling_since
 
     def stats(self) -> dict[str, Any]:
-        """Batch sizes seen (size -> count), seconds in the policy, episodes alive."""
-        return {"batches": dict(self.batches), "seconds": self.calls_s, "live": self.policy.live()}
+        """Batch sizes seen (size -> count), seconds in the policy, episodes alive, starts waiting for a slot."""
+        return {
+            "batches": dict(self.batches),
+            "seconds": self.calls_s,
+            "live": self.policy.live(),
+            "waiting": len(self._waiting),
+        }
 
     # ------------------------------------------------------------------ the serving thread
 
@@ -187,6 +210,7 @@ class PolicyHost:
                 self._receive(socket)
             while self._forget:
                 self._drop_worker(self._forget.pop())
+            self._admit(socket)
             if self._queue and self._scheduler.hold(time.perf_counter()) <= 0:
                 self._run_batch(socket)
         socket.close()
@@ -203,8 +227,13 @@ class PolicyHost:
                 raise PolicyError("the policy host was restarted: the state of this episode is lost")
             if message["op"] == "act":
                 request = wire.request_from_wire(message["request"])
+                self.policy.check(request)
                 self._scheduler.arrived(request.episode, time.perf_counter())
                 self._queue.append((sender, number, request))
+                return
+            if message["op"] == "start" and self._must_wait(start := wire.start_from_wire(message["start"])):
+                until = time.perf_counter() + (self._start_wait_s or 0.0)
+                self._waiting.append(Waiting(sender, number, start, until))
                 return
             self._control(sender, message)
             self._send(socket, sender, {"number": number})
@@ -214,10 +243,7 @@ class PolicyHost:
     def _control(self, sender: bytes, message: dict[str, Any]) -> None:
         """start, instruction_changed and end: carried out at once, in the order of arrival."""
         if message["op"] == "start":
-            start = wire.start_from_wire(message["start"])
-            self.policy.start([start])
-            self._owners[start.episode] = sender
-            self._scheduler.started(start.episode)
+            self._start(sender, wire.start_from_wire(message["start"]))
         elif message["op"] == "instruction":
             episode = wire.episode_from_wire(message["episode"])
             self.policy.instruction_changed(episode, str(message["instruction"]), keep_memory=bool(message["keep"]))
@@ -226,14 +252,52 @@ class PolicyHost:
         else:
             raise wire.WireError(f"unknown operation {message['op']!r}")
 
+    def _start(self, sender: bytes, start: EpisodeStart) -> None:
+        self.policy.start([start])
+        self._owners[start.episode] = sender
+        self._scheduler.started(start.episode)
+
+    def _full(self) -> bool:
+        slots = self.policy.spec.slots
+        return slots is not None and len(self._owners) >= slots
+
+    def _must_wait(self, start: EpisodeStart) -> bool:
+        """Whether a start has to queue for a slot. One that is alive already is no candidate: the policy refuses it."""
+        if any(waiting.start.episode == start.episode for waiting in self._waiting):
+            raise PolicyError(f"episode {start.episode} already waits for a slot: it was started twice")
+        return start.episode not in self._owners and (self._full() or bool(self._waiting))
+
+    def _admit(self, socket: zmq.Socket[bytes]) -> None:
+        """Start those that waited, the first come first, while there are slots; give up those that waited too long."""
+        while self._waiting and not self._full():
+            waiting = self._waiting.pop(0)
+            try:
+                self._start(waiting.sender, waiting.start)
+                answer: dict[str, Any] = {}
+            except Exception as error:
+                answer = {"error": _one_line(error)}
+            if not self._send(socket, waiting.sender, {"number": waiting.number, **answer}) and not answer:
+                self._end(waiting.start.episode)  # whoever asked is gone: nobody would ever end it
+        now = time.perf_counter()
+        for waiting in [w for w in self._waiting if now >= w.until]:
+            self._waiting.remove(waiting)
+            error = (
+                f"no slot came free for {waiting.start.episode} within {self._start_wait_s:g} s: all "
+                f"{self.policy.spec.slots} are held by live episodes; end some first, or raise policy.slots"
+            )
+            self._send(socket, waiting.sender, {"number": waiting.number, "error": error})
+
     def _end(self, episode: EpisodeId) -> None:
         self._owners.pop(episode, None)
         self._scheduler.ended(episode)
         self._queue = [waiting for waiting in self._queue if waiting[2].episode != episode]
+        self._waiting = [waiting for waiting in self._waiting if waiting.start.episode != episode]
         self.policy.end([episode])
 
     def _drop_worker(self, worker: str) -> None:
-        for episode in [e for e, owner in self._owners.items() if owner.startswith(f"{worker}/".encode())]:
+        mark = f"{worker}/".encode()
+        self._waiting = [waiting for waiting in self._waiting if not waiting.sender.startswith(mark)]
+        for episode in [e for e, owner in self._owners.items() if owner.startswith(mark)]:
             try:
                 self._end(episode)
             except Exception:
@@ -261,11 +325,14 @@ class PolicyHost:
             log.error("policy call failed:\n%s", traceback.format_exc())
             return [{"error": _one_line(error)}] * len(requests)
 
-    def _send(self, socket: zmq.Socket[bytes], receiver: bytes, message: dict[str, Any]) -> None:
+    def _send(self, socket: zmq.Socket[bytes], receiver: bytes, message: dict[str, Any]) -> bool:
+        """Whether there was somebody to send to."""
         try:
             socket.send_multipart([receiver, *wire.pack(message)], copy=False)
         except zmq.ZMQError as error:
             log.warning("worker %r is gone: %s", receiver, error)
+            return False
+        return True
 
 
 class _OnlyKey:

@@ -40,8 +40,15 @@ def serve(tmp_path: Path) -> Iterator:
     """Serves policies over private sockets, and stops what it served."""
     hosts: list[PolicyHost] = []
 
-    def begin(policy: Policy, address: str = "", *, encrypt: bool = False, timeout_s: float = 20) -> Link:
-        hosts.append(PolicyHost(policy, max_batch=8))
+    def begin(
+        policy: Policy,
+        address: str = "",
+        *,
+        encrypt: bool = False,
+        timeout_s: float = 20,
+        start_wait_s: float | None = None,
+    ) -> Link:
+        hosts.append(PolicyHost(policy, max_batch=8, start_wait_s=start_wait_s))
         return hosts[-1].serve_in_thread(
             address or f"ipc://{tmp_path}/{len(hosts)}", timeout_s=timeout_s, encrypt=encrypt
         )
@@ -191,6 +198,110 @@ def test_a_malformed_message_is_answered_with_an_error_and_harms_nobody(serve, j
     remote = RemotePolicy(remembering().spec, link, name="worker-1")
     play(remote, EPISODES[0], calls=2)
     remote.close()
+
+
+# ---------------------------------------------------------------------- more episodes than slots
+
+
+def few_slots(slots: int) -> Remembering:
+    policy = remembering()
+    policy.spec = replace(policy.spec, slots=slots)
+    return policy
+
+
+def until(condition) -> None:
+    """Wait for the serving thread to come to this."""
+    deadline = time.monotonic() + 10
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    assert condition()
+
+
+def test_more_episodes_than_slots_wait_in_order_and_none_is_evicted(serve) -> None:
+    policy = few_slots(2)
+    link, alone = serve(policy), {episode: play(remembering(), episode) for episode in EPISODES}
+    host, begun, found = serve.hosts[0], list[int](), dict[EpisodeId, list[np.ndarray]]()
+    remotes = [RemotePolicy(policy.spec, link, name=f"worker-{episode.trial}") for episode in EPISODES]
+    for remote, episode in zip(remotes[:2], EPISODES[:2], strict=True):
+        remote.start([start(episode)])
+
+    def work(remote: RemotePolicy, episode: EpisodeId) -> None:
+        remote.start([start(episode)])
+        begun.append(episode.trial)
+        found[episode] = [remote.act([request(episode, call)])[0].actions for call in range(12)]
+        assert policy.live() <= 2
+        remote.end([episode])
+
+    threads = []
+    for place, (remote, episode) in enumerate(zip(remotes[2:], EPISODES[2:], strict=True)):
+        threads.append(threading.Thread(target=work, args=(remote, episode)))
+        threads[-1].start()
+        until(lambda place=place: host.stats()["waiting"] == place + 1)
+    for remote, episode in zip(remotes[:2], EPISODES[:2], strict=True):  # those that live go on undisturbed
+        found[episode] = [remote.act([request(episode, call)])[0].actions for call in range(12)]
+    assert host.stats()["waiting"] == 4
+    remotes[0].end([EPISODES[0]])
+    until(lambda: host.stats()["waiting"] == 0)
+    remotes[1].end([EPISODES[1]])
+    for thread in threads:
+        thread.join(30)
+    assert begun == [2, 3, 4, 5]
+    for episode in EPISODES:
+        np.testing.assert_array_equal(np.stack(found[episode]), np.stack(alone[episode]))
+    assert (policy.live(), len(host._owners), host.stats()["waiting"]) == (0, 0, 0)
+    for remote in remotes:
+        remote.close()
+
+
+def test_a_start_that_waits_too_long_is_told_so_and_takes_no_slot(serve) -> None:
+    policy = few_slots(1)
+    link = serve(policy, start_wait_s=0.2)
+    one, two = (RemotePolicy(policy.spec, link, name=f"worker-{n}") for n in (1, 2))
+    one.start([start(EPISODES[0])])
+    with pytest.raises(PolicyError, match=r"no slot came free for .* within 0\.2 s: all 1 .* raise policy\.slots"):
+        two.start([start(EPISODES[1])])
+    one.act([request(EPISODES[0], 0)])
+    one.end([EPISODES[0]])
+    two.start([start(EPISODES[1])])
+    two.end([EPISODES[1]])
+    assert policy.live() == 0
+    one.close()
+    two.close()
+
+
+def test_an_episode_that_is_alive_already_does_not_wait_for_a_slot(serve) -> None:
+    policy = few_slots(1)
+    remote = RemotePolicy(policy.spec, serve(policy), name="worker-1")
+    remote.start([start(EPISODES[0])])
+    with pytest.raises(PolicyError, match="started twice"):
+        remote.start([start(EPISODES[0])])
+    remote.close()
+
+
+def test_a_worker_that_dies_while_it_waits_leaves_its_place_to_the_next(serve) -> None:
+    policy = few_slots(1)
+    link = serve(policy)
+    host = serve.hosts[0]
+    holder, dead, patient = (RemotePolicy(policy.spec, link, name=f"worker-{n}") for n in (1, 2, 3))
+    holder.start([start(EPISODES[0])])
+    dead._socket.send_multipart(
+        wire.pack(
+            {"host": link.incarnation, "number": 0, "op": "start", "start": wire.start_to_wire(start(EPISODES[1]))}
+        )
+    )
+    until(lambda: host.stats()["waiting"] == 1)
+    dead.close()
+    begun = threading.Thread(target=lambda: patient.start([start(EPISODES[2])]))
+    begun.start()
+    until(lambda: host.stats()["waiting"] == 2)
+    holder.end([EPISODES[0]])
+    begun.join(10)
+    assert not begun.is_alive()
+    assert set(host._owners) == {EPISODES[2]}
+    host.forget("worker-3")
+    until(lambda: policy.live() == 0)
+    holder.close()
+    patient.close()
 
 
 # ---------------------------------------------------------------------- when a batch is run
