@@ -285,7 +285,7 @@ class PolicyHost:
                 f"no slot came free for {waiting.start.episode} within {self._start_wait_s:g} s: all "
                 f"{self.policy.spec.slots} are held by live episodes; end some first, or raise policy.slots"
             )
-            self._send(socket, waiting.sender, {"number": waiting.number, "error": error})
+            self._send(socket, waiting.sender, {"number": waiting.number, "error": late})
 
     def _end(self, episode: EpisodeId) -> None:
         self._owners.pop(episode, None)
