@@ -281,7 +281,7 @@ class PolicyHost:
         now = time.perf_counter()
         for waiting in [w for w in self._waiting if now >= w.until]:
             self._waiting.remove(waiting)
-            error = (
+            late = (
                 f"no slot came free for {waiting.start.episode} within {self._start_wait_s:g} s: all "
                 f"{self.policy.spec.slots} are held by live episodes; end some first, or raise policy.slots"
             )
