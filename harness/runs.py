@@ -49,6 +49,8 @@ class Run:
         Raises ManifestError when a resumed run finds another policy or simulator than it began with.
         """
         found = json.loads(json.dumps(asdict(spec)))
+        if not spec.note:
+            del found["note"]  # as in manifests from before there were notes
         plan = self.manifest.suite(suite)
         if plan is not None and plan.policy and plan.policy != found:
             raise ManifestError(

@@ -25,7 +25,8 @@ class PolicySpec:
     per answer; execute: how many of them are carried out before the next call; needs_every_frame: it must also see
     the observations between calls; stateful: it remembers within an episode; memory_scope: `episode`, `subtask` or
     None (either); privileged: it reads simulator state, and its runs are marked so; uses_state: it must be given
-    proprioception; slots: episodes it can hold at once (None: any number); further ones wait, none is evicted.
+    proprioception; slots: episodes it can hold at once (None: any number); further ones wait, none is evicted; note:
+    what a reader of the results must know of how it was run (shown in reports; empty: nothing).
     """
 
     name: str
@@ -39,6 +40,7 @@ class PolicySpec:
     privileged: bool = False
     uses_state: bool = False
     slots: int | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,12 @@ class Policy(ABC):
 
     def instruction_changed(self, episode: EpisodeId, instruction: str, *, keep_memory: bool) -> None:  # noqa: B027 - optional hook
         """Another sentence is in force. keep_memory False (`memory_scope: subtask`): forget as at a start."""
+
+    def check(self, request: ActRequest) -> None:  # noqa: B027 - optional hook
+        """Raise PolicyError for an observation this policy cannot take; change nothing.
+
+        Asked before a request joins a batch, so that one that is wrong fails alone.
+        """
 
     def live(self) -> int:
         """Episodes that hold state now (0 after the last `end`)."""

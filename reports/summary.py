@@ -234,6 +234,11 @@ def notes(runs: Sequence[Run]) -> tuple[Note, ...]:
         if run.privileged
     ]
     found += [
+        Note("remark", f"{run.label}: {note}")
+        for run in runs
+        for note in dict.fromkeys(str(plan.policy["note"]) for plan in run.manifest.suites if plan.policy.get("note"))
+    ]
+    found += [
         Note(
             "remark",
             f"{run.label}: made from a checkout with uncommitted changes ({run.manifest.git['revision']:.10}).",

@@ -19,25 +19,36 @@ def pictures(observation: Observation, cameras: tuple[str, ...], config: VisionC
 
     Raises PolicyError for a camera that is missing, and for a picture of the wrong type or size.
     """
-    found = []
+    return np.stack([prepare(_of(observation, name), name, config) for name in cameras])
+
+
+def check_pictures(observation: Observation, cameras: tuple[str, ...], config: VisionConfig) -> None:
+    """Raise what `pictures` would raise, without its work."""
     for name in cameras:
-        if name not in observation.images:
-            raise PolicyError(
-                f"camera {name!r} is missing; the observation has {', '.join(observation.images) or 'none'}"
-            )
-        found.append(prepare(observation.images[name], name, config))
-    return np.stack(found)
+        check_picture(_of(observation, name), name, config)
+
+
+def check_picture(picture: Image, name: str, config: VisionConfig) -> None:
+    """Raise PolicyError for a picture of the wrong type or size."""
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or 0 in picture.shape:
+        raise PolicyError(f"camera {name!r}: expected uint8 [H, W, 3], got {picture.dtype} {list(picture.shape)}")
+    side = config.image
+    if config.resize == "none" and picture.shape[:2] != (side, side):
+        raise PolicyError(f"camera {name!r}: this model takes {side}x{side} pictures, got {list(picture.shape[:2])}")
+
+
+def _of(observation: Observation, name: str) -> Image:
+    if name not in observation.images:
+        raise PolicyError(f"camera {name!r} is missing; the observation has {', '.join(observation.images) or 'none'}")
+    return observation.images[name]
 
 
 def prepare(picture: Image, name: str, config: VisionConfig) -> Image:
     """One picture at the model's input size."""
-    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or 0 in picture.shape:
-        raise PolicyError(f"camera {name!r}: expected uint8 [H, W, 3], got {picture.dtype} {list(picture.shape)}")
+    check_picture(picture, name, config)
     side = config.image
     if config.swap_red_blue:
         picture = picture[..., ::-1]
-    if config.resize == "none" and picture.shape[:2] != (side, side):
-        raise PolicyError(f"camera {name!r}: this model takes {side}x{side} pictures, got {list(picture.shape[:2])}")
     if config.centre_crop:
         picture = _square_crops(picture, side)
     if picture.shape[:2] == (side, side):

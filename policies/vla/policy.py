@@ -28,7 +28,7 @@ from policies.vla.config import ModelConfig, one_of
 from policies.vla.conventions import Convention
 from policies.vla.diffusion import sample
 from policies.vla.dit import DiT
-from policies.vla.images import pictures
+from policies.vla.images import check_pictures, pictures
 from policies.vla.language import Prompter, WorldPrompter
 from policies.vla.model import Inputs, sampling_of
 from policies.vla.statistics import GRIPPER, ActionStatistics, settle, unnormalise
@@ -237,17 +237,25 @@ class VLAPolicy(Policy, Generic[Network]):
             )
         return session
 
+    def check(self, request: ActRequest) -> None:
+        self._due(request)
+        self._proprioception(request)
+        check_pictures(request.observation, self.loaded.cameras, self.loaded.config.vision)
+
+    def _proprioception(self, request: ActRequest) -> Floats | None:
+        """The numbers of proprioception that the policy reads, float32 [D]; None if it reads none."""
+        wanted, seen = self.loaded.config.state, request.observation.state
+        if not wanted:
+            return None
+        if seen is None or seen.shape != (wanted,):
+            found = "none" if seen is None else list(seen.shape)
+            raise PolicyError(f"this policy reads {wanted} numbers of proprioception, the observation has {found}")
+        return np.asarray(seen, dtype=np.float32)
+
     def _row(self, session: Session, request: ActRequest) -> Row:
         """Check one request's observation and prepare it; changes nothing."""
         config, seen = self.loaded.config, request.observation
-        state = None
-        if config.state:
-            if seen.state is None or seen.state.shape != (config.state,):
-                found = "none" if seen.state is None else list(seen.state.shape)
-                raise PolicyError(
-                    f"this policy reads {config.state} numbers of proprioception, the observation has {found}"
-                )
-            state = np.asarray(seen.state, dtype=np.float32)
+        state = self._proprioception(request)
         noise, dream = self._draw(noise_generator(session.start.seed, request.episode, request.call))
         return Row(
             slot=session.slot,
