@@ -51,6 +51,33 @@ Exit code: 0 every planned episode is scored; 2 some are not; 1 a mistake in com
 """
 
 
+TRAIN_HELP = """
+Train a policy, a world model or a stage before them, or resume a training: the same command on the same folder goes on.
+
+[bold]memvla train stage=policy recipe=lab_memoryvla train.dir=trained/memoryvla data=demos[/]
+[bold]memvla train stage=world_model recipe=libero_memoryvla_pp train.dir=trained/world train.processes=8 data=DIR[/]
+
+Words are key=value; all but these are options of the recipe's stage (see its file):
+  [bold]recipe[/]                      name or YAML file; see policies/training/recipes
+  [bold]stage[/]                       which of the recipe's stages (may be left out if it has one)
+  [bold]train.dir[/]                   folder of the training
+  [bold]train.updates[/]               of the weights, in all
+  [bold]train.lr[/], .betas, .weight_decay, .clip, .ema      of AdamW; largest gradient; decay of averaged weights
+  [bold]train.schedule[/]=constant|cosine, .warmup, .lr_final
+  [bold]train.device[/], .precision, .activations=keep|language|blocks, .threads
+  [bold]train.processes[/], .shard_over, .accumulate, .address   several GPUs with Ray Train and FSDP2; parts of a batch
+  [bold]train.state_every[/], .state_minutes   when the state is written from which a training is resumed
+  [bold]train.checkpoint_every[/]      checkpoints/update-N on the way (checkpoint/ is written at the end)
+  [bold]train.log_every[/], .tensorboard, .draw_threads, .draw_ahead
+  [bold]train.evaluate.every[/], .suite, .trials, .policy, .overrides   runs of the harness on the way
+
+The folder then holds log.csv (update, losses, lr, gradient norm, frames/s, seconds), tensorboard/, state/, checkpoint/.
+Ctrl-C and SIGTERM finish the update, write the state and say how to go on.
+
+Exit code: 0 all updates are made; 1 a mistake in command or set-up, or a loss that is no number; 130 stopped.
+"""
+
+
 @app.command(help=RUN_HELP)
 def run(
     overrides: Annotated[list[str], typer.Argument(metavar="KEY=VALUE...", show_default=False)],
@@ -178,6 +205,15 @@ def check(
     from harness.check import check_command
 
     raise typer.Exit(0 if check_command(overrides, out) else 1)
+
+
+@app.command(help=TRAIN_HELP)
+def train(
+    overrides: Annotated[list[str], typer.Argument(metavar="KEY=VALUE...", show_default=False)],
+) -> None:
+    from harness.training import train_command
+
+    raise typer.Exit(train_command(overrides, out))
 
 
 reporting.register(app, out)

@@ -1,0 +1,24 @@
+"""Learning rate and averaging as functions of the update alone."""
+
+from __future__ import annotations
+
+import math
+
+from policies.training.options import TrainOptions
+
+
+def learning_rate(options: TrainOptions, update: int) -> float:
+    """The rate of this update (from 0)."""
+    if update < options.warmup:
+        return options.lr * (update + 1) / options.warmup
+    if options.schedule == "constant":
+        return options.lr
+    span = max(options.updates - options.warmup, 1)
+    done = min((update - options.warmup) / span, 1.0)
+    low = options.lr_final
+    return options.lr * (low + (1 - low) * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+def average_decay(options: TrainOptions, update: int) -> float:
+    """The decay of the average after this update (from 0): small at first, so that it soon forgets the start."""
+    return min(options.ema, (1 + update) / (10 + update))
