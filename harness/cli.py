@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from harness import reporting
+from harness import collecting, reporting
 
 app = typer.Typer(
     name="memvla",
@@ -217,6 +217,7 @@ def train(
 
 
 reporting.register(app, out)
+collecting.register(app, out)
 
 
 def main() -> None:
@@ -242,12 +243,13 @@ def is_mistake(error: Exception) -> bool:
     from harness.plan import PlanError
     from harness.runtimes import RuntimeNotReady
     from policies.base import PolicyError
+    from policies.training.demos import DemoError
     from reports.manifest import ManifestError
     from reports.records import RecordError
     from reports.summary import ReportError
     from suites.protocol import SuiteError
 
-    asked = (ConfigError, PlanError, SuiteError, PolicyError)
+    asked = (ConfigError, PlanError, SuiteError, PolicyError, DemoError)
     surroundings = (ClusterError, RuntimeNotReady, ManifestError, RecordError, ReportError)
     kinds = (*asked, *surroundings)
     disk = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
