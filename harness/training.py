@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from rich.console import Console
 
 from policies.training.log import Progress
-from policies.training.loop import Evaluate, Trained, stopping, train
+from policies.training.loop import Trained, stopping, train
 from policies.training.options import EvaluateOptions, TrainingError, TrainOptions
 from policies.training.recipes import Recipe, compose
 from policies.training.trainer import Team
@@ -27,7 +28,7 @@ def train_command(words: Sequence[str], console: Console) -> int:
     """Carry out one command; the exit code. Raises PolicyError and its kind for a user's mistakes."""
     recipe = compose(words)
     with Progress(console, f"{recipe.name} {recipe.stage}", recipe.train.updates) as progress, stopping() as stop:
-        ended = _alone(recipe, progress, stop)
+        ended = _carry_out(recipe, progress, stop)
     if ended.finished:
         console.print(f"wrote {Path(recipe.train.dir) / 'checkpoint'}", highlight=False, soft_wrap=True)
         return OK
@@ -36,17 +37,16 @@ def train_command(words: Sequence[str], console: Console) -> int:
     return INTERRUPTED
 
 
-def _alone(recipe: Recipe, progress: Progress, stop: object) -> Trained:
+def _carry_out(recipe: Recipe, progress: Progress, stop: Callable[[], bool]) -> Trained:
+    asked = recipe.train.evaluate
+    evaluate = functools.partial(evaluated, asked) if asked.every else None
+    if recipe.train.processes > 1:
+        from policies.training.parallel import train_together
+
+        return train_together(recipe, watcher=progress, stop=stop, evaluate=evaluate)
     team = Team(device=device_of(recipe.train))
-    evaluate = evaluation(recipe.train.evaluate)
     return train(
-        recipe.make(),
-        recipe.train,
-        recipe.config(),
-        team=team,
-        watcher=progress,
-        stop=stop,  # type: ignore[arg-type]
-        evaluate=evaluate,
+        recipe.make(), recipe.train, recipe.config(), team=team, watcher=progress, stop=stop, evaluate=evaluate
     )
 
 
@@ -60,36 +60,33 @@ def device_of(options: TrainOptions) -> torch.device:
     return torch.device(wanted)
 
 
-def evaluation(options: EvaluateOptions) -> Evaluate | None:
-    """The harness as a function of a checkpoint: a process of its own, so that it disturbs nothing."""
-    if not options.every:
-        return None
+def evaluated(options: EvaluateOptions, checkpoint: Path, folder: Path) -> Mapping[str, float]:
+    """Success rates of a checkpoint, by the harness in a process of its own, so that it disturbs nothing.
 
-    def evaluate(checkpoint: Path, folder: Path) -> Mapping[str, float]:
-        policy = options.policy or family_of(checkpoint)
-        words = [
-            f"suite={options.suite}",
-            f"policy={policy}",
-            f"policy.checkpoint='{checkpoint.resolve()}'",
-            f"run.dir='{folder.resolve()}'",
-            f"run.trials={options.trials}",
-            "run.videos=0",
-            *options.overrides,
-        ]
-        command = [sys.executable, "-m", "harness.cli", "run", "--no-report", *words]
-        surroundings = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "output.txt").open("w") as output:
-            ended = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, env=surroundings)
-        if ended.returncode:
-            last = (folder / "output.txt").read_text().strip().splitlines()[-1:]
-            raise TrainingError(
-                f"the evaluation of {checkpoint} ended with exit code {ended.returncode}: {' '.join(last)}; see "
-                f"{folder / 'output.txt'}. The training's state is kept: the same command goes on"
-            )
-        return success_rates(folder)
-
-    return evaluate
+    folder: of the run. Raises TrainingError if the run fails or leaves a scene without a score.
+    """
+    words = [
+        f"suite={options.suite}",
+        f"policy={options.policy or family_of(checkpoint)}",
+        f"policy.checkpoint='{checkpoint.resolve()}'",
+        f"run.dir='{folder.resolve()}'",
+        f"run.trials={options.trials}",
+        "run.videos=0",
+        *options.overrides,
+    ]
+    command = [sys.executable, "-m", "harness.cli", "run", "--no-report", *words]
+    surroundings = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+    folder.mkdir(parents=True, exist_ok=True)
+    said = folder / "output.txt"
+    with said.open("w") as output:
+        ended = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, env=surroundings)
+    if ended.returncode:
+        last = said.read_text().strip().splitlines()[-1:]
+        raise TrainingError(
+            f"the evaluation of {checkpoint} ended with exit code {ended.returncode}: {' '.join(last)}; see {said}. "
+            "The last state of the training is kept: the same command goes on"
+        )
+    return success_rates(folder)
 
 
 def family_of(checkpoint: Path) -> str:

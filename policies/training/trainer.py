@@ -125,7 +125,8 @@ class Trainer:
     def _average(self) -> None:
         if self.average:
             decay = average_decay(self.options, self.update)
-            torch._foreach_lerp_(list(self.average.values()), list(self.trained.values()), 1 - decay)
+            averages, weights = ([_own(t) for t in tensors.values()] for tensors in (self.average, self.trained))
+            torch._foreach_lerp_(averages, weights, 1 - decay)
 
     # ------------------------------------------------------------------ state
 
@@ -196,6 +197,12 @@ def whole(tensor: Tensor) -> Tensor:
     """A tensor that may be sharded, whole."""
     full = getattr(tensor, "full_tensor", None)
     return tensor if full is None else full()
+
+
+def _own(tensor: Tensor) -> Tensor:
+    """This process's part of a tensor that may be sharded."""
+    local = getattr(tensor, "to_local", None)
+    return tensor if local is None else local()
 
 
 def copy_whole(target: Tensor, full: Tensor) -> None:
