@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from harness import collecting, reporting
+from harness import collecting, reporting, serve
 
 app = typer.Typer(
     name="memvla",
@@ -217,6 +217,7 @@ def train(
 
 
 reporting.register(app, out)
+serve.register(app, out)
 collecting.register(app, out)
 
 

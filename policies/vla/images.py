@@ -14,6 +14,10 @@ CROP_AREA = 0.9
 """Share of the picture that random crops kept in training, and the centre crop keeps at test."""
 
 
+PAD_COLOUR = (122, 116, 104)
+"""CLIP's mean colour in whole numbers, each rounded down."""
+
+
 def pictures(observation: Observation, cameras: tuple[str, ...], config: VisionConfig) -> npt.NDArray[np.uint8]:
     """The pictures of these cameras at the model's input size, uint8 [V, image, image, 3].
 
@@ -50,13 +54,26 @@ def prepare(picture: Image, name: str, config: VisionConfig) -> Image:
     if config.swap_red_blue:
         picture = picture[..., ::-1]
     if config.centre_crop:
-        picture = _square_crops(picture, side)
+        picture = square_crops(picture, side)
+    if config.resize == "pad":
+        picture = _square(picture)
     if picture.shape[:2] == (side, side):
         return np.ascontiguousarray(picture)
     return np.asarray(Pillow.fromarray(np.ascontiguousarray(picture)).resize((side, side), Pillow.Resampling.BICUBIC))
 
 
-def _square_crops(picture: Image, side: int) -> Image:
+def _square(picture: Image) -> Image:
+    """The picture in the middle of a square of CLIP's mean colour (Dexbotic's aspect `pad`)."""
+    height, width = picture.shape[:2]
+    size = max(height, width)
+    whole = np.empty((size, size, 3), np.uint8)
+    whole[:] = PAD_COLOUR
+    top, left = (size - height) // 2, (size - width) // 2
+    whole[top : top + height, left : left + width] = picture
+    return whole
+
+
+def square_crops(picture: Image, side: int) -> Image:
     """The MemoryVLA server's crops: the centre square to the input size, its middle 90 % of area back to that size."""
     height, width = picture.shape[:2]
     short = min(height, width)
