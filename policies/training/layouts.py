@@ -7,7 +7,7 @@ encoded, one instruction each.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,8 @@ import numpy.typing as npt
 
 from envs.spec import Floats
 from policies.training.demos import DemoError
+
+Numbers = npt.NDArray[np.floating[Any]]
 
 Trajectory = Mapping[str, Any]
 """One stored episode: `steps` (arrays [T, ...], pictures encoded) and `episode_metadata`, as tfds gives them."""
@@ -58,8 +60,10 @@ class Layout:
         """
         steps: Steps = dict(trajectory["steps"])
         where = f"dataset {dataset}, episode {number}"
-        if self.change is not None:
-            steps = self.change(steps)
+        try:
+            steps = self.change(steps) if self.change is not None else steps
+        except DemoError as error:
+            raise DemoError(f"{where}: {error}") from error
         actions = self._actions(steps, where)
         said = trajectory.get("episode_metadata", {})
         task, trial = _text(said.get("task", b"")), int(said.get("trial", number))
@@ -121,20 +125,137 @@ def own_layout(names: set[str]) -> Layout:
     return Layout(cameras, state="observation/state" if "observation/state" in names else "")
 
 
-LAYOUTS: dict[str, Layout] = {}
+# ---------------------------------------------------------------------- public datasets (specification, 4.4)
 
 
-def layout_of(dataset: str, names: set[str]) -> Layout:
-    """The layout of a dataset by its name; of one with another name, ours. Raises DemoError when it is not ours."""
-    if dataset in LAYOUTS:
-        return LAYOUTS[dataset]
-    found = own_layout(names)
-    if not found.cameras:
-        raise DemoError(
-            f"dataset {dataset}: unknown layout; its steps have {', '.join(sorted(names))}. Known by name: "
-            f"{', '.join(sorted(LAYOUTS))}; our own have observation/image_CAMERA"
-        )
+def libero(steps: Steps) -> Steps:
+    """LIBERO without no-ops: the gripper (-1 opens, 1 closes) is clipped to 0..1 and inverted."""
+    actions = np.array(_at(steps, "action", "libero"), dtype=np.float32)
+    if actions.ndim == 2 and actions.shape[1] == ACTIONS:
+        actions[:, -1] = 1 - np.clip(actions[:, -1], 0, 1)
+    return {**steps, "action": actions}
+
+
+def bridge(steps: Steps) -> Steps:
+    """Bridge V2: the first frame (an action of zeros) is dropped; motion becomes the difference of consecutive measured
+    states, so the last step goes too; the gripper becomes 0 or 1."""
+    steps = _cut(steps, slice(1, None))
+    actions = np.array(_at(steps, "action", "bridge"), dtype=np.float32)
+    if len(actions) < 2:
+        raise DemoError(f"a Bridge episode needs 3 steps or more, this one has {len(actions) + 1}")
+    if actions.ndim != 2 or actions.shape[1] != ACTIONS:
+        return {**steps, "action": actions}
+    grip = binarised(actions[:, -1])
+    poses = np.asarray(_at(steps, "observation/state", "bridge"), dtype=np.float32)[:, :6]
+    steps = _cut(steps, slice(None, -1))
+    return {**steps, "action": np.concatenate([poses[1:] - poses[:-1], grip[:-1, None]], axis=1)}
+
+
+def fractal(steps: Steps) -> Steps:
+    """Fractal (RT-1): the parts of the action are put together; the relative gripper (1 closes, -1 opens, 0 stays)
+    becomes absolute."""
+    parts = _at(steps, "action", "fractal")
+    grip = absolute(np.asarray(_at(parts, "gripper_closedness_action", "fractal action"), dtype=np.float32)[:, 0])
+    motion = [np.asarray(_at(parts, name, "fractal action"), dtype=np.float32) for name in RT1_MOTION]
+    return {**steps, "action": np.concatenate([*motion, grip[:, None]], axis=1)}
+
+
+def calvin(steps: Steps) -> Steps:
+    """CALVIN's relative actions: the gripper (1 opens, -1 closes) is clipped to 0..1."""
+    actions = np.array(_at(steps, "action", "calvin"), dtype=np.float32)
+    if actions.ndim == 2 and actions.shape[1] == ACTIONS:
+        actions[:, -1] = np.clip(actions[:, -1], 0, 1)
+    return {**steps, "action": actions}
+
+
+RT1_MOTION = ("world_vector", "rotation_delta")
+
+
+def binarised(grip: Numbers) -> Floats:
+    """A measured opening [T] as 1 (over 0.95) and 0 (under 0.05). What lies between takes the value that it is on the
+    way to; at the end of the episode, where there is none, the last number as it is."""
+    found, coming = np.empty(len(grip), dtype=np.float32), np.float32(grip[-1])
+    for t in range(len(grip) - 1, -1, -1):
+        if grip[t] > 0.95 or grip[t] < 0.05:
+            coming = np.float32(grip[t] > 0.95)
+        found[t] = coming
     return found
 
 
-Numbers = npt.NDArray[np.floating[Any]]
+def absolute(grip: Numbers) -> Floats:
+    """Relative gripper commands [T] (over 0.1 closes, under -0.1 opens) as 1 (open) or 0 (closed). Before the first
+    command it stood the other way; without any it is open."""
+    turns = np.where(grip < -0.1, 1, np.where(grip > 0.1, -1, 0))
+    given = np.flatnonzero(turns)
+    now = -turns[given[0]] if len(given) else 1
+    found = np.empty(len(grip), dtype=np.float32)
+    for t, turn in enumerate(turns):
+        now = turn or now
+        found[t] = (now + 1) / 2
+    return found
+
+
+def _cut(node: Any, part: slice) -> Any:
+    return {key: _cut(value, part) for key, value in node.items()} if isinstance(node, Mapping) else node[part]
+
+
+LIBERO = Layout(
+    {"agentview": "observation/image", "wrist": "observation/wrist_image"}, state="observation/state", change=libero
+)
+CALVIN = Layout(
+    {
+        "static": "observation/rgb_static|observation/image",
+        "gripper": "observation/rgb_gripper|observation/wrist_image",
+    },
+    state="observation/robot_obs|observation/state",
+    action="action|rel_actions",
+    change=calvin,
+)
+LAYOUTS = {
+    **{f"libero_{name}_no_noops": LIBERO for name in ("spatial", "object", "goal", "10", "90")},
+    "bridge_orig": Layout({"image_0": "observation/image_0"}, change=bridge),
+    "fractal20220817_data": Layout(
+        {"image": "observation/image"}, language="observation/natural_language_instruction", change=fractal
+    ),
+    "mikasa_dataset": Layout(
+        {
+            "base": "observation/image|observation/base_camera",
+            "hand": "observation/wrist_image|observation/hand_camera",
+        },
+        state="observation/state",
+    ),
+    "calvin": CALVIN,
+    "calvin_dataset": CALVIN,
+    "calvin_abc": CALVIN,
+    "custom_finetuning": Layout({"image": "observation/image"}),
+}
+"""Public layouts by the dataset's name. Paths after | stand for the same thing in other editions; cameras and states
+that an edition lacks are left out. `custom_finetuning`: actions as the family wants them already."""
+ALIASES = {"bridge_dataset": "bridge_orig"}
+"""Names under which the same data is published."""
+
+
+def layout_of(dataset: str, names: set[str]) -> tuple[str, Layout]:
+    """The key of a dataset's statistics and its layout, by its name; of one with another name, ours.
+
+    names: what its steps have. Raises DemoError when the layout is not known, or when it has no camera of it.
+    """
+    key = ALIASES.get(dataset, dataset)
+    found = _present(LAYOUTS[key], names) if key in LAYOUTS else own_layout(names)
+    if not found.cameras:
+        raise DemoError(
+            f"dataset {dataset}: no pictures where its layout has them; its steps have {', '.join(sorted(names))}. "
+            f"Layouts known by name: {', '.join(sorted(LAYOUTS))}; all others must have observation/image_CAMERA"
+        )
+    return key, found
+
+
+def _present(layout: Layout, names: set[str]) -> Layout:
+    """The layout with only what is there, alternatives decided."""
+
+    def first(paths: str) -> str:
+        return next((path for path in paths.split("|") if path in names), "")
+
+    cameras = {name: path for name, paths in layout.cameras.items() if (path := first(paths))}
+    action = first(layout.action) or layout.action.split("|")[0]
+    return replace(layout, cameras=cameras, state=first(layout.state), action=action)

@@ -1,0 +1,168 @@
+"""Memory-aware sampling of the released training: `group` and `stream` (specification, 4.3), over mixtures.
+
+Both are pure functions of (seed, update, rank): a resumed training sees the same frames. The third way, `calls`, is
+`policies.training.windows.CallSampler`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from policies.training.demos import Demo, DemoError
+from policies.training.windows import Piece
+
+Floats64 = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """lengths: frames of each demonstration; datasets: the dataset of each; weights: of datasets (1 where not named).
+
+    A dataset's share of the frames is in proportion to its weight times its transitions.
+    """
+
+    lengths: tuple[int, ...]
+    datasets: tuple[str, ...]
+    weights: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.weights) - set(self.datasets))
+        if unknown:
+            there = ", ".join(sorted(set(self.datasets)))
+            raise DemoError(f"a weight is given for {', '.join(unknown)}, but the demonstrations are of {there}")
+        if not self.lengths or len(self.lengths) != len(self.datasets):
+            raise DemoError(f"{len(self.lengths)} lengths for {len(self.datasets)} demonstrations")
+        bad = [f"{key}={weight:g}" for key, weight in self.weights.items() if not 0 <= weight < float("inf")]
+        if bad or not any(self.weight(i) > 0 for i in range(len(self.lengths))):
+            raise DemoError(f"weights must be 0 or more, and one of them more: {', '.join(bad) or 'all are 0'}")
+
+    @classmethod
+    def of(cls, demos: Sequence[Demo], weights: Mapping[str, float] | None = None) -> Mixture:
+        """The mixture of these demonstrations."""
+        return cls(tuple(map(len, demos)), tuple(demo.dataset for demo in demos), dict(weights or {}))
+
+    def weight(self, demo: int) -> float:
+        """The weight of a demonstration's dataset."""
+        return self.weights.get(self.datasets[demo], 1.0)
+
+    def chances(self) -> Floats64:
+        """Chance of each demonstration where each draw counts alike whatever its length, float64 [N]: datasets by
+        weight times transitions, evenly within a dataset."""
+        frames: dict[str, int] = {}
+        members: dict[str, int] = {}
+        for length, name in zip(self.lengths, self.datasets, strict=True):
+            frames[name] = frames.get(name, 0) + length
+            members[name] = members.get(name, 0) + 1
+        each = np.array([self.weight(i) * frames[name] / members[name] for i, name in enumerate(self.datasets)])
+        return np.asarray(each / each.sum())
+
+
+@dataclass(frozen=True)
+class GroupSampler:
+    """`group`: of each drawn trajectory `size` frames without replacement, in order of time; a shorter one is filled by
+    repeating its last frame. Each group begins with an empty memory.
+
+    groups: drawn per update by each process; seed: of everything.
+    """
+
+    mixture: Mixture
+    groups: int
+    seed: int
+    size: int = 16
+
+    def draw(self, update: int, rank: int, world: int) -> tuple[list[Piece], float]:
+        """The pieces of process `rank` of `world`, and the number its summed losses are divided by."""
+        _check_rank(rank, world)
+        pieces = [self._group((self.seed, update, rank, slot)) for slot in range(self.groups)]
+        return pieces, float(self.groups * self.size)
+
+    def _group(self, key: tuple[int, ...]) -> Piece:
+        rng = np.random.default_rng(key)
+        demo = int(rng.choice(len(self.mixture.lengths), p=self.mixture.chances()))
+        length = self.mixture.lengths[demo]
+        frames = np.sort(rng.choice(length, min(self.size, length), replace=False))
+        frames = np.concatenate([frames, np.full(self.size - len(frames), frames[-1])]).astype(np.int64)
+        return Piece(demo, frames, frames.astype(np.float64), (*key, 1))
+
+
+@dataclass(frozen=True)
+class StreamPiece(Piece):
+    """A stretch of an episode in a stream. before: frames of the episode that went by in earlier batches (they are what
+    its memory holds when the stretch begins); episode: tells this passage of the demonstration from any other."""
+
+    before: int = 0
+    episode: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class StreamSampler:
+    """`stream`: whole trajectories in order, one after another; a batch may end one and begin the next, and memory
+    lives on from batch to batch until its episode ends. Each process runs its own stream.
+
+    frames: of a batch, for each process; seed: of everything. A pass goes over all trajectories in an order of its own;
+    one whose dataset weighs w appears w times in it (a broken part of w by chance).
+    """
+
+    mixture: Mixture
+    frames: int
+    seed: int
+    _passes: dict[int, list[int]] = field(default_factory=dict, compare=False, repr=False)
+
+    def draw(self, update: int, rank: int, world: int) -> tuple[list[Piece], float]:
+        """The stretches of process `rank` of `world`, in order, and the number its summed losses are divided by."""
+        _check_rank(rank, world)
+        begin, end = update * self.frames, (update + 1) * self.frames
+        pieces: list[Piece] = []
+        for start, number, place, demo in self._trajectories(rank, begin):
+            if start >= end:
+                break
+            first, last = max(begin - start, 0), min(end - start, self.mixture.lengths[demo])
+            frames = np.arange(first, last, dtype=np.int64)
+            key = (self.seed, rank, number, place)
+            pieces.append(
+                StreamPiece(demo, frames, frames.astype(np.float64), (*key, first, 1), before=first, episode=key)
+            )
+        return pieces, float(self.frames)
+
+    def _trajectories(self, rank: int, begin: int) -> _Passing:
+        """(first frame in the stream, pass, place in it, demonstration), from the one that holds frame `begin` on."""
+        ends = self._passes.setdefault(rank, [])
+        while not ends or ends[-1] <= begin:
+            order = self._order(rank, len(ends))
+            ends.append((ends[-1] if ends else 0) + sum(self.mixture.lengths[demo] for demo in order))
+        return _Passing(self, rank, begin, next(number for number, end in enumerate(ends) if end > begin))
+
+    def _order(self, rank: int, number: int) -> list[int]:
+        rng = np.random.default_rng((self.seed, rank, number))
+        times = [self.mixture.weight(demo) for demo in range(len(self.mixture.lengths))]
+        counts = [int(time) + int(rng.random() < time % 1) for time in times]
+        every = np.repeat(np.arange(len(counts)), counts)
+        return [int(demo) for demo in rng.permutation(every)]
+
+
+class _Passing:
+    """Iterates over the trajectories of a stream from some frame on."""
+
+    def __init__(self, sampler: StreamSampler, rank: int, begin: int, number: int) -> None:
+        self._sampler, self._rank, self._begin, self._number = sampler, rank, begin, number
+
+    def __iter__(self):  # type: ignore[no-untyped-def]
+        sampler, number = self._sampler, self._number
+        ends = sampler._passes[self._rank]
+        start = ends[number - 1] if number else 0
+        while True:
+            for place, demo in enumerate(sampler._order(self._rank, number)):
+                length = sampler.mixture.lengths[demo]
+                if start + length > self._begin:
+                    yield start, number, place, demo
+                start += length
+            number += 1
+
+
+def _check_rank(rank: int, world: int) -> None:
+    if not 0 <= rank < world:
+        raise DemoError(f"process {rank} of {world}: ranks go from 0 to {world - 1}")
