@@ -1,0 +1,204 @@
+"""A batch of policy training as tensors, made from pieces of demonstrations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from envs.spec import Floats
+from policies.training.demos import Demo, DemoError
+from policies.training.windows import Piece, chunk_at, next_waypoints, normalised, still_action, two_hot
+from policies.vla.config import ModelConfig
+from policies.vla.diffusion import DROP, STEPS
+from policies.vla.images import prepare
+from policies.vla.language import Prompter, WorldPrompter
+from policies.vla.model import Inputs
+from policies.vla.statistics import ActionStatistics
+
+Augment = Callable[[np.ndarray[Any, Any], np.random.Generator], np.ndarray[Any, Any]]
+"""Changes the pictures uint8 [V, H, W, 3] of one frame."""
+
+
+@dataclass(frozen=True)
+class PolicyBatch:
+    """N frames of E pieces, none longer than T.
+
+    inputs: as at test; place int64 [N]: of frame n in the grid [E, T], e * T + t; grid: (E, T); chunks float32
+    [N, C, A], normalised; noise float32 [R * N, C, A], step int64 [R * N] and drop bool [R * N]: of the R noisings of
+    every frame, first all frames once, then again; goals float32 [N, 3, bins] or None: where the hand acts next;
+    frames: what summed losses are divided by; maps: features of the world model, if they were computed before.
+    """
+
+    inputs: Inputs
+    place: Tensor
+    grid: tuple[int, int]
+    chunks: Tensor
+    noise: Tensor
+    step: Tensor
+    drop: Tensor
+    goals: Tensor | None
+    frames: float
+    maps: list[Tensor] | None = None
+
+    def to(self, device: torch.device) -> PolicyBatch:
+        """The same batch on another device."""
+        return replace(self, **{f.name: _moved(getattr(self, f.name), device) for f in fields(self)})
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if isinstance(value, list):
+        return [_moved(each, device) for each in value]
+    if isinstance(value, Inputs):
+        return replace(value, **{f.name: _moved(getattr(value, f.name), device) for f in fields(value)})
+    return value
+
+
+@dataclass(frozen=True)
+class Waypoints:
+    """The grid on which the next waypoint is told: `bins` levels between low [3] and high [3], metres."""
+
+    low: Floats
+    high: Floats
+    bins: int
+
+    @classmethod
+    def around(cls, found: Sequence[Floats], bins: int) -> Waypoints:
+        """Wide enough for all these waypoints [T, 3], with a margin of a tenth."""
+        every = np.concatenate(found)
+        low, high = every.min(0), every.max(0)
+        margin = 0.05 * (high - low) + 0.01
+        return cls((low - margin).astype(np.float32), (high + margin).astype(np.float32), bins)
+
+
+class BatchMaker:
+    """Demonstrations, prepared once: batches are then cut from them.
+
+    statistics: of a demonstration's dataset; repeats: noisings of every frame; drop: share of them whose condition is
+    dropped for classifier-free guidance; waypoint_bins: levels on which the next waypoint is told (0: it is not);
+    dream_shape: of the noise a world model starts from for one frame (empty: none is drawn).
+    Raises DemoError for a demonstration the network cannot be trained on.
+    """
+
+    def __init__(
+        self,
+        demos: Sequence[Demo],
+        config: ModelConfig,
+        cameras: tuple[str, ...],
+        prompter: Prompter,
+        statistics: Callable[[Demo], ActionStatistics],
+        *,
+        repeats: int,
+        drop: float = DROP,
+        waypoint_bins: int = 0,
+        world_prompter: WorldPrompter | None = None,
+        dream_shape: tuple[int, ...] = (),
+        augment: Augment | None = None,
+    ) -> None:
+        self.config, self.cameras, self.demos = config, cameras, demos
+        self._repeats, self._drop, self._augment, self._dream_shape = repeats, drop, augment, dream_shape
+        self._actions = [normalised(demo, statistics(demo)) for demo in demos]
+        self._still = [still_action(statistics(demo)) for demo in demos]
+        self._ids = [prompter.ids(demo.instruction) for demo in demos]
+        self._world_ids = [world_prompter.ids(demo.instruction) for demo in demos] if world_prompter else None
+        self._prompter = prompter
+        self._states = [self._state(demo) for demo in demos] if config.state else None
+        self._goals = [next_waypoints(demo) for demo in demos] if waypoint_bins else None
+        self.waypoints = Waypoints.around(self._goals, waypoint_bins) if self._goals else None
+        for demo in demos:
+            self._check(demo)
+
+    def _check(self, demo: Demo) -> None:
+        missing = [name for name in self.cameras if name not in demo.pictures]
+        if missing:
+            raise DemoError(f"{demo}: it lacks camera {', '.join(missing)}; it has {', '.join(demo.pictures)}")
+
+    def _state(self, demo: Demo) -> Floats:
+        if demo.state is None or demo.state.shape[1] != self.config.state:
+            found = "none" if demo.state is None else str(demo.state.shape[1])
+            raise DemoError(f"{demo}: it has {found} numbers of proprioception, the model reads {self.config.state}")
+        return demo.state
+
+    def state_scale(self) -> tuple[Floats, Floats]:
+        """Mean and standard deviation of the proprioception over all frames, float32 [D] each."""
+        if self._states is None:
+            raise DemoError("this model reads no proprioception")
+        rows = np.concatenate(self._states)
+        return rows.mean(0), rows.std(0) + 1e-4
+
+    def batch(self, pieces: Sequence[Piece], frames: float, maps: list[Tensor] | None = None) -> PolicyBatch:
+        """The batch of these pieces; frames: see `PolicyBatch`."""
+        longest = max(len(piece.frames) for piece in pieces)
+        rows = [(e, t, p.demo, int(frame)) for e, p in enumerate(pieces) for t, frame in enumerate(p.frames)]
+        drawn = [self._draw(piece) for piece in pieces]
+        return PolicyBatch(
+            inputs=self._inputs(pieces, rows),
+            place=torch.tensor([e * longest + t for e, t, _, _ in rows]),
+            grid=(len(pieces), longest),
+            chunks=self._tensor([self._chunk(d, frame) for _, _, d, frame in rows]),
+            noise=torch.from_numpy(np.concatenate([n for n, _, _ in drawn], axis=1)).flatten(0, 1),
+            step=torch.from_numpy(np.concatenate([s for _, s, _ in drawn], axis=1)).flatten(),
+            drop=torch.from_numpy(np.concatenate([d for _, _, d in drawn], axis=1)).flatten(),
+            goals=self._goal_weights(rows),
+            frames=frames,
+            maps=maps,
+        )
+
+    def _draw(self, piece: Piece) -> tuple[Floats, Any, Any]:
+        """Noise [R, T, C, A], steps [R, T] and dropped conditions [R, T] of one piece."""
+        rng, count = piece.generator(), (self._repeats, len(piece.frames))
+        size = (*count, self.config.expert.chunk, self.config.action)
+        noise = rng.standard_normal(size, dtype=np.float32)
+        return noise, rng.integers(0, STEPS, count), rng.random(count) < self._drop
+
+    def _chunk(self, demo: int, frame: int) -> Floats:
+        return chunk_at(self._actions[demo], frame, self.config.expert.chunk, self._still[demo])
+
+    def _goal_weights(self, rows: list[tuple[int, int, int, int]]) -> Tensor | None:
+        if self._goals is None or self.waypoints is None:
+            return None
+        goals = np.stack([self._goals[d][frame] for _, _, d, frame in rows])
+        return torch.from_numpy(two_hot(goals, self.waypoints.low, self.waypoints.high, self.waypoints.bins))
+
+    def _inputs(self, pieces: Sequence[Piece], rows: list[tuple[int, int, int, int]]) -> Inputs:
+        ids, lengths = self._prompter.batch([self._ids[d] for _, _, d, _ in rows])
+        states = [self._states[d][frame] for _, _, d, frame in rows] if self._states else None
+        worlds = [self._world_ids[d] for _, _, d, _ in rows] if self._world_ids else None
+        return Inputs(
+            pictures=torch.from_numpy(self._pictures(pieces)),
+            ids=ids,
+            lengths=lengths,
+            state=None if states is None else self._tensor(states),
+            times=torch.from_numpy(np.concatenate([piece.times for piece in pieces])),
+            world_ids=None if worlds is None else torch.tensor(worlds),
+            noise=self._dreams(pieces) if self._dream_shape else None,
+        )
+
+    def _dreams(self, pieces: Sequence[Piece]) -> Tensor:
+        found = []
+        for piece in pieces:
+            rng = np.random.default_rng((*piece.seed, 3))
+            found.append(rng.standard_normal((len(piece.frames), *self._dream_shape), dtype=np.float32))
+        return torch.from_numpy(np.concatenate(found))
+
+    def _pictures(self, pieces: Sequence[Piece]) -> np.ndarray[Any, Any]:
+        found = []
+        for piece in pieces:
+            rng = np.random.default_rng((*piece.seed, 2))
+            for frame in piece.frames:
+                views = np.stack([self._view(piece.demo, name, int(frame)) for name in self.cameras])
+                found.append(views if self._augment is None else self._augment(views, rng))
+        return np.stack(found)
+
+    def _view(self, demo: int, camera: str, frame: int) -> np.ndarray[Any, Any]:
+        return prepare(self.demos[demo].pictures[camera][frame], camera, self.config.vision)
+
+    @staticmethod
+    def _tensor(rows: list[Floats]) -> Tensor:
+        return torch.from_numpy(np.stack(rows))

@@ -1,0 +1,86 @@
+"""Datasets as the policy stages take them: demonstrations, their statistics, and what their actions mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from envs.spec import ActionSpec
+from policies.training.demos import Demo, DemoError
+from policies.training.episodes import action_spec
+from policies.training.rlds import read_demos
+from policies.training.rlds_writing import read_collection
+from policies.vla.conventions import CONVENTIONS, OPEN_IS_ONE
+from policies.vla.statistics import GRIPPER, ActionStatistics
+
+
+@dataclass(frozen=True)
+class Data:
+    """demos: of all datasets; statistics: by un-normalisation key, as `dataset_statistics.json` has them; action: what
+    the labels mean, the same in all of them."""
+
+    demos: tuple[Demo, ...]
+    statistics: Mapping[str, Mapping[str, Any]]
+    action: ActionSpec
+
+    def of(self, demo: Demo) -> ActionStatistics:
+        """The statistics a demonstration's actions are normalised with."""
+        key = demo.dataset if demo.dataset in self.statistics else next(iter(self.statistics))
+        return ActionStatistics.of(self.statistics[key]["action"], key)
+
+
+def read_data(
+    folders: Sequence[str | Path], *, cameras: Sequence[str] | None = None, unnorm_key: str | None = None
+) -> Data:
+    """Read RLDS datasets into memory. unnorm_key: one name and one set of statistics for all of them (None: each
+    dataset has its own under its name). Raises DemoError where they are no datasets, or do not go together."""
+    demos: list[Demo] = []
+    actions: dict[str, ActionSpec] = {}
+    for folder in map(Path, folders):
+        read = list(read_demos(folder, cameras=cameras))
+        actions[str(folder)] = convention(folder, read[0].dataset)
+        demos += read
+    if not demos:
+        raise DemoError("name the demonstrations: data=[DIR,...], each an RLDS dataset as `memvla collect` writes")
+    if len(set(actions.values())) > 1:
+        said = "; ".join(f"{name}: {spec}" for name, spec in actions.items())
+        raise DemoError(f"datasets of different action conventions cannot be trained together: {said}")
+    labelled = [demo for demo in demos if demo.actions is not None]
+    keys = [unnorm_key] if unnorm_key else sorted({demo.dataset for demo in labelled})
+    statistics = {key: statistics_of([demo for demo in labelled if unnorm_key or demo.dataset == key]) for key in keys}
+    return Data(tuple(demos), statistics, next(iter(actions.values())))
+
+
+def convention(folder: Path, dataset: str) -> ActionSpec:
+    """What a dataset's labels mean: as recorded with it, or known by its name. Raises DemoError where neither says."""
+    recorded = read_collection(folder).get("shape", {}).get("action")
+    if recorded is not None:
+        return replace(action_spec(recorded), gripper=OPEN_IS_ONE)
+    if dataset in CONVENTIONS:
+        return CONVENTIONS[dataset].action
+    raise DemoError(
+        f"dataset {folder}: nothing says what its actions mean; known by name are {', '.join(CONVENTIONS)}, and "
+        "datasets of `memvla collect` say it themselves"
+    )
+
+
+def statistics_of(demos: Sequence[Demo]) -> dict[str, Any]:
+    """One entry of `dataset_statistics.json`: percentiles, mean and range of the actions of all frames. The gripper is
+    not to be normalised (mask)."""
+    every = np.concatenate([demo.actions for demo in demos if demo.actions is not None]).astype(np.float64)
+    mask = [True] * every.shape[1]
+    mask[GRIPPER] = False
+    action = {
+        "mean": every.mean(0).tolist(),
+        "std": every.std(0).tolist(),
+        "max": every.max(0).tolist(),
+        "min": every.min(0).tolist(),
+        "q01": np.quantile(every, 0.01, axis=0).tolist(),
+        "q99": np.quantile(every, 0.99, axis=0).tolist(),
+        "mask": mask,
+    }
+    return {"action": action, "num_transitions": len(every), "num_trajectories": len(demos)}

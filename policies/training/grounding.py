@@ -1,0 +1,108 @@
+"""The grounding stage: the vision-language part learns from single frames where the hand acts next.
+
+It stands in, at `lab` size, for the pre-training of language model and towers that this family of policies takes for
+granted: all policies that are to be compared start from the same one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from policies.training.batches import BatchMaker, PolicyBatch
+from policies.training.data import read_data
+from policies.training.losses import Grounding
+from policies.training.policy_stage import GROUNDING, scale_state, shaped
+from policies.training.windows import Piece, share
+from policies.vla.language import Prompter, lab_tokenizer
+from policies.vla.model import VLM
+
+
+class FrameSampler:
+    """Single frames: tasks drawn evenly (or by `weights`), then an episode, then a frame."""
+
+    def __init__(
+        self, lengths: Sequence[int], groups: Sequence[str], frames: int, seed: int, weights: Mapping[str, float] | None
+    ) -> None:
+        self._lengths, self._frames, self._seed = lengths, frames, seed
+        self._names = sorted(set(groups))
+        self._members = {name: [i for i, group in enumerate(groups) if group == name] for name in self._names}
+        shares = np.array([(weights or {}).get(name, 1.0) for name in self._names])
+        self._shares = shares / shares.sum()
+
+    def plan(self, update: int) -> list[Piece]:
+        """The frames of one update, a piece each."""
+        rng = np.random.default_rng((self._seed, update))
+        found = []
+        for i in range(self._frames):
+            members = self._members[self._names[int(rng.choice(len(self._names), p=self._shares))]]
+            demo = members[int(rng.integers(len(members)))]
+            frame = int(rng.integers(self._lengths[demo]))
+            found.append(Piece(demo, np.array([frame]), np.zeros(1), (self._seed, update, i, 1)))
+        return found
+
+
+class GroundingStage:
+    """See `grounding_stage`."""
+
+    def __init__(self, grounding: Grounding, maker: BatchMaker, sampler: FrameSampler, frames: int) -> None:
+        self.module: nn.Module = grounding
+        layers: Any = grounding.vlm.llm_backbone.model.layers
+        self.blocks: tuple[nn.Module, ...] = (*layers,)
+        self.frames = frames
+        self._maker, self._sampler = maker, sampler
+
+    def draw(self, update: int, rank: int, world: int) -> PolicyBatch:
+        """See `policies.training.stage.Stage`."""
+        mine, frames = share(self._sampler.plan(update), rank, world)
+        return self._maker.batch(mine, frames)
+
+    def save(self, folder: Path, state: dict[str, Tensor]) -> None:
+        """Write the vision-language part and the head, for `grounding=` of the policy stage."""
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file({name: tensor.contiguous() for name, tensor in state.items()}, folder / GROUNDING)
+
+
+def grounding_stage(
+    *,
+    data: Sequence[str],
+    cameras: Sequence[str] = (),
+    state: bool = True,
+    size: str = "lab",
+    model: Mapping[str, Any] | None = None,
+    frames: int = 64,
+    goal_bins: int = 24,
+    weights: Mapping[str, float] | None = None,
+    seed: int = 0,
+) -> GroundingStage:
+    """Teach the vision-language part where the hand acts next.
+
+    data: folders of RLDS datasets with proprioception; cameras, state, size, model: as for the policy stage, and the
+    same there; frames: of a batch; weights: of tasks. Raises PolicyError or DemoError for data that are of no use.
+    """
+    found = read_data(data, cameras=cameras or None, unnorm_key="all")
+    seen = tuple(cameras) or tuple(found.demos[0].pictures)[:1]
+    labelled = [demo for demo in found.demos if demo.actions is not None]
+    numbers = 0 if labelled[0].state is None or not state else labelled[0].state.shape[1]
+    config = shaped("cogact", size, len(seen), numbers, model, None)
+    maker = BatchMaker(
+        labelled,
+        config,
+        seen,
+        Prompter(lab_tokenizer(), config.language),
+        found.of,
+        repeats=1,
+        waypoint_bins=goal_bins,
+    )
+    torch.manual_seed(seed)
+    grounding = Grounding(VLM(config), goal_bins)
+    if numbers:
+        scale_state(grounding.vlm, maker)
+    lengths, groups = [len(demo) for demo in labelled], [demo.task for demo in labelled]
+    return GroundingStage(grounding, maker, FrameSampler(lengths, groups, frames, seed, weights), frames)

@@ -1,0 +1,127 @@
+"""What a policy network learns from: the diffusion loss of its chunks, and where the hand acts next.
+
+The frames of a batch go through the vision-language part at once, each piece through memory from an empty start, and
+every frame's chunk is noised several times.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from policies.memoryvla.model import MemoryVLANetwork
+from policies.training.batches import PolicyBatch
+from policies.vla.config import ModelConfig
+from policies.vla.diffusion import add_noise, drop_condition
+from policies.vla.dit import ActionModel
+from policies.vla.model import VLM
+
+
+class GoalHead(nn.Module):
+    """Where the hand acts next, read from the cognition token: [N, 1, D] -> logits [N, 3, bins]. Only training uses
+    it; it makes the token say where things are."""
+
+    def __init__(self, width: int, bins: int) -> None:
+        super().__init__()
+        self.bins = bins
+        self.net = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, 3 * bins))
+
+    def forward(self, cognition: Tensor) -> Tensor:
+        logits: Tensor = self.net(cognition[:, 0])
+        return logits.unflatten(-1, (3, self.bins))
+
+    def loss(self, cognition: Tensor, goals: Tensor) -> Tensor:
+        """Cross-entropy of every frame, [N], mean over the three axes."""
+        return -(goals * self(cognition).log_softmax(-1)).sum(-1).mean(-1)
+
+
+class Grounding(nn.Module):
+    """The vision-language part alone, learning from single frames where the hand acts next."""
+
+    def __init__(self, vlm: VLM, bins: int) -> None:
+        super().__init__()
+        self.vlm = vlm
+        self.goal = GoalHead(vlm.config.language.width, bins)
+
+    def forward(self, batch: PolicyBatch) -> dict[str, Tensor]:
+        """`loss`: the mean over the frames of the whole batch once processes are averaged."""
+        if batch.goals is None:
+            raise ValueError("grounding needs the places where the hand acts next")
+        cognition, _ = self.vlm(batch.inputs)
+        return {"loss": self.goal.loss(cognition, batch.goals).sum() / batch.frames}
+
+
+class PolicyTraining(nn.Module):
+    """A policy network with what training needs around it: `forward(batch)` gives its losses.
+
+    goal_weight: of the loss of `GoalHead` (0: none).
+    """
+
+    def __init__(self, network: nn.Module, config: ModelConfig, *, goal_weight: float = 0.0, bins: int = 24) -> None:
+        super().__init__()
+        self.network, self.config, self.goal_weight = network, config, goal_weight
+        width = config.language.width
+        self.goal = GoalHead(width, bins) if goal_weight else None
+        # Told before memory too: a frame that shows a cue must itself say where it leads, or nothing would reward
+        # storing it (entries are detached).
+        self.goal_now = GoalHead(width, bins) if goal_weight and isinstance(network, MemoryVLANetwork) else None
+
+    def forward(self, batch: PolicyBatch) -> dict[str, Tensor]:
+        """`loss` and its parts, each the mean over the frames of the whole batch once processes are averaged."""
+        seen, vision = self.network.vlm(batch.inputs)  # type: ignore[operator]
+        cognition, perception = self._remember(seen, vision, batch)
+        parts = {"action": self._action_loss(cognition, perception, batch)}
+        if batch.goals is not None and self.goal is not None:
+            parts["goal"] = self.goal.loss(cognition, batch.goals).sum() / batch.frames
+            if self.goal_now is not None:
+                parts["goal_now"] = self.goal_now.loss(seen, batch.goals).sum() / batch.frames
+        loss = parts["action"]
+        for name in ("goal", "goal_now"):
+            if name in parts:
+                loss = loss + self.goal_weight * parts[name]
+        return {"loss": loss, **{name: part.detach() for name, part in parts.items()}}
+
+    def _remember(self, seen: Tensor, vision: Tensor, batch: PolicyBatch) -> tuple[Tensor, Tensor | None]:
+        """Cognition token [N, 1, D] and perceptual tokens [N, P, d] after memory and imagination."""
+        network = self.network
+        if not isinstance(network, MemoryVLANetwork):
+            return seen, None
+        tokens = {"cognitive": seen, "perceptual": network.memory.per_compr(vision, self.config.views)}
+        for name, bank in network.memory.banks.items():
+            tokens[name] = _from_grid(bank.train_episodes(*_to_grid(tokens[name], batch)), batch)
+        perception = tokens["perceptual"]
+        if network.imagination is not None:
+            perception = network.imagination.integrate(perception, network.imagination.condense(self._maps(batch)))
+        return tokens["cognitive"], perception
+
+    def _maps(self, batch: PolicyBatch) -> list[Tensor]:
+        """The world model's features of every frame, computed now unless they were before."""
+        if batch.maps is not None:
+            return batch.maps
+        inputs = batch.inputs
+        if inputs.world_ids is None or inputs.noise is None:
+            raise ValueError("imagination needs the instruction in the world model's ids, and noise to start from")
+        world = self.network.imagination.world  # type: ignore[union-attr]
+        maps: list[Tensor] = world.imagine(inputs.pictures[:, 0], inputs.world_ids, inputs.noise)  # type: ignore[operator, union-attr]
+        return maps
+
+    def _action_loss(self, cognition: Tensor, perception: Tensor | None, batch: PolicyBatch) -> Tensor:
+        """Mean squared error of the predicted noise over all numbers and noisings of every frame."""
+        expert: ActionModel = self.network.action_model  # type: ignore[assignment]
+        copies = len(batch.step) // len(batch.chunks)
+        clean = batch.chunks.repeat(copies, 1, 1)
+        condition = drop_condition(expert.net, cognition.repeat(copies, 1, 1), batch.drop)
+        noisy = add_noise(clean, batch.noise, batch.step).to(condition.dtype)
+        predicted: Tensor = expert.net(noisy, batch.step, condition, expert.net.see(perception))
+        return ((predicted - batch.noise) ** 2).mean((1, 2)).sum() / (copies * batch.frames)
+
+
+def _to_grid(tokens: Tensor, batch: PolicyBatch) -> tuple[Tensor, Tensor]:
+    """Tokens [N, P, d] and their times as pieces [E, T, P, d], [E, T]; zeros where a piece is shorter."""
+    pieces, longest = batch.grid
+    grid = tokens.new_zeros((pieces * longest, *tokens.shape[1:])).index_copy(0, batch.place, tokens)
+    times = batch.inputs.times.new_zeros(pieces * longest).index_copy(0, batch.place, batch.inputs.times)
+    return grid.unflatten(0, (pieces, longest)), times.unflatten(0, (pieces, longest))
+
+
+def _from_grid(grid: Tensor, batch: PolicyBatch) -> Tensor:
+    return grid.flatten(0, 1)[batch.place]

@@ -1,0 +1,225 @@
+"""The policy stage: vision-language part, memory, integration and action expert; the world model stays frozen."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from policies.base import PolicyError
+from policies.cogact.model import CogACTNetwork
+from policies.memoryvla.model import MemoryVLANetwork
+from policies.training.batches import BatchMaker, PolicyBatch
+from policies.training.data import Data, read_data
+from policies.training.losses import PolicyTraining
+from policies.training.windows import CallSampler, Piece, share
+from policies.training.world_files import load_world, read_world
+from policies.vla.checkpoint import fill, read_checkpoint, save_checkpoint
+from policies.vla.config import ModelConfig, changed, preset
+from policies.vla.diffusion import DROP
+from policies.vla.language import Prompter, WorldPrompter, lab_tokenizer, read_tokenizer
+from policies.vla.model import VLM
+
+NETWORKS: dict[str, type[nn.Module]] = {
+    "cogact": CogACTNetwork,
+    "memoryvla": MemoryVLANetwork,
+    "memoryvla_plus": MemoryVLANetwork,
+    "memoryvla_pp": MemoryVLANetwork,
+}
+GROUNDING = "grounding.safetensors"
+
+
+class Sampler(Protocol):
+    """Decides which frames an update sees."""
+
+    def plan(self, update: int) -> list[Piece]:
+        """All pieces of the batch."""
+
+
+class PolicyStage:
+    """A policy network, its demonstrations and its losses as a stage; see `policy_stage`."""
+
+    def __init__(
+        self, training: PolicyTraining, data: Data, maker: BatchMaker, sampler: Sampler, *, tokenizer: Any, card: str
+    ) -> None:
+        self.module: nn.Module = training
+        self._training, self._data, self._maker, self._sampler = training, data, maker, sampler
+        self._tokenizer, self._card = tokenizer, card
+        vlm: Any = training.network.vlm
+        self.blocks: tuple[nn.Module, ...] = (*vlm.llm_backbone.model.layers,)
+        self.frames = round(sum(len(piece.frames) for update in range(20) for piece in sampler.plan(update)) / 20)
+
+    def draw(self, update: int, rank: int, world: int) -> PolicyBatch:
+        """See `policies.training.stage.Stage`."""
+        mine, frames = share(self._sampler.plan(update), rank, world)
+        return self._maker.batch(mine, frames)
+
+    def save(self, folder: Path, state: dict[str, Tensor]) -> None:
+        """Write a policy in our own format: what training alone needed is left out."""
+        config = self._training.config
+        with torch.device("meta"):
+            network = NETWORKS[config.family](config)
+        inner = {name.removeprefix("network."): t for name, t in state.items() if name.startswith("network.")}
+        network.load_state_dict(inner, strict=True, assign=True)
+        save_checkpoint(
+            folder,
+            network,
+            config,
+            statistics=self._data.statistics,
+            tokenizer=self._tokenizer,
+            action=self._data.action,
+            cameras=self._maker.cameras,
+            card=self._card,
+        )
+
+
+def policy_stage(
+    *,
+    family: str,
+    data: Sequence[str],
+    size: str = "lab",
+    cameras: Sequence[str] = (),
+    state: bool = False,
+    model: Mapping[str, Any] | None = None,
+    start: str | None = None,
+    grounding: str | None = None,
+    world: str | None = None,
+    tokenizer: str | None = None,
+    unnorm_key: str | None = None,
+    sampler: str = "calls",
+    pieces: int = 4,
+    longest: int = 16,
+    weights: Mapping[str, float] | None = None,
+    repeats: int = 4,
+    drop: float = DROP,
+    goal_weight: float = 0.0,
+    goal_bins: int = 24,
+    card: str = "",
+    seed: int = 0,
+) -> PolicyStage:
+    """Train a policy on demonstrations.
+
+    family: `cogact`, `memoryvla`, `memoryvla_plus` or `memoryvla_pp`; data: folders of RLDS datasets; size: preset
+    to begin with (`lab`, `7b`); cameras: views the policy sees, in order (none: the first of the data); state: it reads
+    proprioception; model: changes of the preset by group (`memory: {length: 32}`); start: a policy to start from, ours
+    or a released one, of the same family or CogACT; grounding: folder of a grounding stage to start from; world: folder
+    of the world model (memoryvla_pp); unnorm_key: one name for the statistics of all data (none: each dataset its own).
+    sampler: `calls` (whole episodes at the frames of policy calls), `group` or `stream` (section 4.3 of the paper's
+    training); pieces: episodes a batch; longest: most frames of each; weights: of tasks; repeats: noisings of a frame;
+    drop: share of dropped conditions; goal_weight, goal_bins: of the loss on where the hand acts next.
+
+    Raises PolicyError or DemoError for options and data that do not go together.
+    """
+    found = read_data(data, cameras=cameras or None, unnorm_key=unnorm_key)
+    seen = tuple(cameras) or tuple(found.demos[0].pictures)[:1]
+    config = shaped(family, size, len(seen), len(found.demos[0].state[0]) if state else 0, model, world)
+    words = read_tokenizer(Path(tokenizer)) if tokenizer else lab_tokenizer()
+    dreams = world_prompter(world)
+    torch.manual_seed(seed)
+    network = NETWORKS[family](config)
+    labelled = [demo for demo in found.demos if demo.actions is not None]
+    maker = BatchMaker(
+        labelled,
+        config,
+        seen,
+        Prompter(words, config.language),
+        found.of,
+        repeats=repeats,
+        drop=drop,
+        waypoint_bins=goal_bins if goal_weight else 0,
+        world_prompter=dreams,
+        dream_shape=network.imagination.world.noise_shape if dreams else (),
+    )
+    training = PolicyTraining(network, config, goal_weight=goal_weight, bins=goal_bins)
+    if state:
+        scale_state(network.vlm, maker)
+    prepare(training, start=start, grounding=grounding, world=world)
+    chosen = CallSampler(
+        [len(demo) for demo in labelled],
+        [demo.task for demo in labelled],
+        config.expert.execute,
+        pieces,
+        longest,
+        seed,
+        dict(weights) if weights else None,
+    )
+    return PolicyStage(training, found, maker, chosen, tokenizer=words, card=card)
+
+
+def shaped(
+    family: str, size: str, views: int, state: int, model: Mapping[str, Any] | None, world: str | None
+) -> ModelConfig:
+    """The model that is trained: a preset, its changes, and the shape of the world model in `world`."""
+    if family not in NETWORKS:
+        raise PolicyError(f"family must be one of {', '.join(NETWORKS)}, was {family!r}")
+    config = replace(preset(size, family), views=views, state=state)
+    if (world is not None) != (family == "memoryvla_pp"):
+        raise PolicyError("world=DIR, a trained world model, belongs to family=memoryvla_pp and to nothing else")
+    if world is not None:
+        config = replace(config, imagination=read_world(Path(world)).options)
+    return changed(config, dict(model or {}), "model")
+
+
+def world_prompter(world: str | None) -> WorldPrompter | None:
+    """Instructions to the ids of the world model in this folder."""
+    return None if world is None else read_world(Path(world)).prompter()
+
+
+@torch.no_grad()
+def scale_state(vlm: VLM, maker: BatchMaker) -> None:
+    """Draw the map of proprioception so that its numbers count alike at the start, whatever their units: with the
+    weights 0.3 / std, and the bias that takes their mean away. Nothing changes when acting."""
+    mean, std = (torch.from_numpy(x) for x in maker.state_scale())
+    embedder = vlm.state_embedder
+    embedder.weight.copy_(torch.randn_like(embedder.weight) * 0.3 / std)
+    embedder.bias.copy_(-embedder.weight @ mean)
+
+
+def prepare(training: PolicyTraining, *, start: str | None, grounding: str | None, world: str | None) -> None:
+    """Fill the network with what was trained before; each is an error where it does not fit."""
+    network: Any = training.network
+    if grounding is not None:
+        read_grounding(Path(grounding), network.vlm, [training.goal, training.goal_now])
+    if start is not None:
+        begin_from(network, Path(start), training.config.family)
+    if world is not None:
+        network.imagination.world.load_state_dict(load_world(Path(world)).state_dict())
+
+
+def begin_from(network: nn.Module, path: Path, family: str) -> None:
+    """Start from a policy of the same family, or from CogACT as the MemoryVLA models do: what CogACT does not have
+    keeps its fresh weights."""
+    try:
+        fill(network, read_checkpoint(path, family).state(), f"start {path}")
+        return
+    except PolicyError:
+        if family == "cogact":
+            raise
+        base = read_checkpoint(path, "cogact").state()
+    own = network.state_dict()
+    fresh = [name for name in own if re.match(COGACT_LACKS, name)]
+    fill(network, {**base, **{name: own[name] for name in fresh}}, f"start {path}")
+
+
+COGACT_LACKS = r"memory\.|imagination\.|action_model\.net\.(per_token_embedder\.|blocks\.\d+\.(per_attn|norm3)\.)"
+"""What the MemoryVLA models have and CogACT has not."""
+
+
+def read_grounding(folder: Path, vlm: nn.Module, goals: Sequence[nn.Module | None]) -> None:
+    """Fill the vision-language part, and the goal heads there are, from a grounding stage's folder."""
+    try:
+        state = load_file(folder / GROUNDING)
+    except (OSError, SafetensorError) as error:
+        raise PolicyError(f"grounding {folder}: {GROUNDING} cannot be read: {error}") from error
+    parts = {"vlm": vlm, **{f"goal{i}": goal for i, goal in enumerate(goals) if goal is not None}}
+    for name, part in parts.items():
+        prefix = "vlm." if name == "vlm" else "goal."
+        inner = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+        fill(part, inner, f"grounding {folder}")
