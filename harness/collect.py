@@ -19,16 +19,19 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 from harness import driver
-from harness.cluster import PolicyConfig
+from harness.cluster import Cluster, PolicyConfig
 from harness.config import ConfigError, RunConfig, compose_run
 from harness.progress import Progress
 from harness.run import INTERRUPTED, NOT_COVERED, OK, started
 from harness.runs import Run, open_run
 from harness.runtimes import require
+from harness.scene_probe import refuse_evaluation_scenes
 from policies.training.demos import DemoError
 from policies.training.episodes import Episode, file_name, read_episode
 from policies.training.filters import filtered
+from policies.training.rlds import read_actions
 from policies.training.rlds_writing import Finished, append, packed_scenes
+from policies.training.statistics import statistics_of, write_statistics
 from policies.training.tfds import load_tfds
 from reports.records import EpisodeRecord
 
@@ -182,10 +185,12 @@ def _refuse_evaluation_scenes(config: RunConfig, settings: CollectSettings) -> N
     from suites.protocol import load_suite
 
     for suite in config.suites:
-        used = load_suite(suite.name).protocol.scene_seed
-        if suite.protocol.scene_seed == used and not settings.evaluation_scenes:
+        own = load_suite(suite.name).protocol
+        far = max(settings.trials, own.trials)  # some simulators count trials up from the seed
+        if abs(suite.protocol.scene_seed - own.scene_seed) <= far and not settings.evaluation_scenes:
             raise ConfigError(
-                f"protocol.scene_seed={used} gives the scenes that {suite.name} is evaluated on: name another, or say "
+                f"protocol.scene_seed={suite.protocol.scene_seed} may give scenes that {suite.name} is evaluated on "
+                f"(scene seed {own.scene_seed}): name one that is more than {far} away, or say "
                 "collect.evaluation_scenes=true"
             )
 
@@ -244,7 +249,7 @@ def collect(config: CollectConfig, console: Console, command: Sequence[str]) -> 
         packer = Packer(config, run)
         code = _record(config, run, packer, console, command)
         packer.pack()
-        packer.say(console)
+        packer.conclude(console)
         done, planned = run.coverage()
         return NOT_COVERED if code == OK and done < planned else code
     finally:
@@ -257,6 +262,7 @@ def _record(config: CollectConfig, run: Run, packer: Packer, console: Console, c
         return OK
     try:
         with started(config.run, console) as cluster, Gathering(console, packer) as progress:
+            _prove_other_scenes(config, run, cluster)
             driver.carry_out(config.run, [run], cluster, progress)
     except KeyboardInterrupt:
         console.print("\nstopped: finished episodes are kept. Resume with:")
@@ -266,6 +272,14 @@ def _record(config: CollectConfig, run: Run, packer: Packer, console: Console, c
         console.print(f"[bold red]stopped:[/] {error}", soft_wrap=True)
         return NOT_COVERED
     return OK
+
+
+def _prove_other_scenes(config: CollectConfig, run: Run, cluster: Cluster) -> None:
+    """Suites of which nothing was recorded yet: their scenes must not be those of evaluation."""
+    known = {record.suite for record in run.store.episodes()}
+    for suite in config.run.suites:
+        if suite.name not in known and not config.collect.evaluation_scenes:
+            refuse_evaluation_scenes(suite, cluster, timeout_s=config.run.settings.limits.policy)
 
 
 class Gathering(Progress):
@@ -336,8 +350,10 @@ class Packer:
         policy = self._run.policy
         return {"failed_kept": self._config.keeps_failed, "recorder": dict(policy.options)}
 
-    def say(self, console: Console) -> None:
-        """The last line: what is in the dataset and what was left out."""
+    def conclude(self, console: Console) -> None:
+        """Write the statistics, and say in the last line what is in the dataset and what was left out."""
+        if packed_scenes(self._config.folder) and (found := statistics_of(read_actions(self._config.folder))):
+            write_statistics(found, self._config.folder)
         scored = [record for record in self._run.store.episodes() if record.scored]
         kept = len(packed_scenes(self._config.folder))
         failed = sum(record.outcome != "success" for record in scored)

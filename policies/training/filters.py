@@ -87,11 +87,22 @@ def _still_filtered(episode: Episode) -> Episode:
     )
 
 
+ANGLES = (
+    ("roll", "pitch", "yaw"),
+    ("euler_x", "euler_y", "euler_z"),
+    ("axis_angle_x", "axis_angle_y", "axis_angle_z"),
+)
+"""Names of the three numbers after x, y, z in a state that tell the tip's rotation."""
+
+
 def _poses(episode: Episode) -> tuple[Numbers, Turn]:
     names = episode.state_names
-    if episode.state is None or names[:6] != ("x", "y", "z", "roll", "pitch", "yaw"):
+    if episode.state is None or names[:3] != ("x", "y", "z") or names[3:6] not in ANGLES:
         raise DemoError(
-            f"{episode}: the real-robot filter needs a state that begins with x, y, z, roll, pitch, yaw; it has "
+            f"{episode}: the real-robot filter needs a state that begins with the tip's x, y, z and its angles; it has "
             f"{', '.join(names) or 'none'}"
         )
-    return episode.state[:, :3].astype(np.float64), Turn.from_euler("xyz", episode.state[:, 3:6].astype(np.float64))
+    state = episode.state.astype(np.float64)
+    if "axis" in names[3]:
+        return state[:, :3], Turn.from_rotvec(state[:, 3:6])
+    return state[:, :3], Turn.from_euler("xyz", state[:, 3:6])

@@ -69,10 +69,10 @@ def _plain(folder: Path, builder: Any, split: str, key: str, layout: Layout, lim
         raise DemoError(f"dataset {folder}: {why}; expected instructions under {layout.language!r}")
 
 
-def read_actions(folder: Path, split: str = "train") -> Iterator[Plain]:
+def read_actions(folder: Path, *, split: str = "train", name: str | None = None) -> Iterator[Plain]:
     """The same episodes without decoding any picture: enough for statistics."""
     builder = open_dataset(folder)
-    key, layout = layout_of(builder.info.name, _names(builder.info.features))
+    key, layout = layout_of(name or builder.info.name, _names(builder.info.features))
     yield from _plain(folder, builder, split, key, layout, None)
 
 

@@ -8,12 +8,15 @@ out.
 
 from __future__ import annotations
 
+import errno
+import importlib
 import io
 import json
 import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -225,10 +228,12 @@ def _write(
             scenes.setdefault(f"{one.episode.suite}/{one.episode.task}", []).append(one.episode.trial)
             steps += len(one.episode)
         writer = writer or _writer(folder, staging, name, Shape.of(group[0].episode))
-        writer.add_examples({SPLIT: [example_of(one) for one in group]})
+        with _disk_errors():
+            writer.add_examples({SPLIT: [example_of(one) for one in group]})
         count += len(group)
     if writer is not None:
-        writer.close_all()
+        with _disk_errors():
+            writer.close_all()
     total = before.get("episodes", 0) + count
     return count, {
         "name": name,
@@ -237,6 +242,16 @@ def _write(
         "episodes": total,
         "transitions": before.get("transitions", 0) + steps,
     }
+
+
+@contextmanager
+def _disk_errors() -> Iterator[None]:
+    """TensorFlow's own errors of writing as the OSError they are."""
+    errors = importlib.import_module("tensorflow").errors
+    try:
+        yield
+    except errors.OpError as error:
+        raise OSError(errno.EIO, " ".join(str(error.message).split())[:200]) from error
 
 
 def _writer(folder: Path, staging: Path, name: str, shape: Shape) -> Any:

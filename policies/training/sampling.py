@@ -6,7 +6,7 @@ Both are pure functions of (seed, update, rank): a resumed training sees the sam
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -128,13 +128,21 @@ class StreamSampler:
             )
         return pieces, float(self.frames)
 
-    def _trajectories(self, rank: int, begin: int) -> _Passing:
+    def _trajectories(self, rank: int, begin: int) -> Iterator[tuple[int, int, int, int]]:
         """(first frame in the stream, pass, place in it, demonstration), from the one that holds frame `begin` on."""
         ends = self._passes.setdefault(rank, [])
         while not ends or ends[-1] <= begin:
             order = self._order(rank, len(ends))
             ends.append((ends[-1] if ends else 0) + sum(self.mixture.lengths[demo] for demo in order))
-        return _Passing(self, rank, begin, next(number for number, end in enumerate(ends) if end > begin))
+        number = next(number for number, end in enumerate(ends) if end > begin)
+        start = ends[number - 1] if number else 0
+        while True:
+            for place, demo in enumerate(self._order(rank, number)):
+                length = self.mixture.lengths[demo]
+                if start + length > begin:
+                    yield start, number, place, demo
+                start += length
+            number += 1
 
     def _order(self, rank: int, number: int) -> list[int]:
         rng = np.random.default_rng((self.seed, rank, number))
@@ -142,25 +150,6 @@ class StreamSampler:
         counts = [int(time) + int(rng.random() < time % 1) for time in times]
         every = np.repeat(np.arange(len(counts)), counts)
         return [int(demo) for demo in rng.permutation(every)]
-
-
-class _Passing:
-    """Iterates over the trajectories of a stream from some frame on."""
-
-    def __init__(self, sampler: StreamSampler, rank: int, begin: int, number: int) -> None:
-        self._sampler, self._rank, self._begin, self._number = sampler, rank, begin, number
-
-    def __iter__(self):  # type: ignore[no-untyped-def]
-        sampler, number = self._sampler, self._number
-        ends = sampler._passes[self._rank]
-        start = ends[number - 1] if number else 0
-        while True:
-            for place, demo in enumerate(sampler._order(self._rank, number)):
-                length = sampler.mixture.lengths[demo]
-                if start + length > self._begin:
-                    yield start, number, place, demo
-                start += length
-            number += 1
 
 
 def _check_rank(rank: int, world: int) -> None:
