@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from policies.memoryvla.memory import MemoryBank, MemoryConfig, MemoryStore
-from policies.vla.compressor import PerceptualCompressor
+from policies.vla.compressor import GateFirstCompressor, PerceptualCompressor
 from policies.vla.config import ModelConfig
 from policies.vla.dit import ActionModel
 from policies.vla.model import VLM, Inputs, expert_of
@@ -44,7 +44,8 @@ class Memory(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.per_compr = PerceptualCompressor(config.vision.channels, config.perception)
+        kind = PerceptualCompressor if config.compress == "vision" else GateFirstCompressor
+        self.per_compr = kind(config.compressed, config.perception)
         self.cog_mem_bank = self.per_mem_bank = None
         if config.memory.streams != "perceptual":
             self.cog_mem_bank = MemoryBank(memory_config(config, "cognitive"))
@@ -66,7 +67,8 @@ class Memory(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Memory-augmented (cognition token [B, 1, D], perceptual tokens [B, V * P, d]) of one frame each.
 
-        vision [B, V * P, channels] before the projector; slots int64 [B] of the episodes' memories, all different.
+        vision [B, V * P, channels] as the VLM gives them to the compressor; slots int64 [B] of the episodes' memories,
+        all different.
         """
         tokens = {"cognitive": cognition, "perceptual": self.per_compr(vision, self.config.views)}
         for name, bank in self.banks.items():

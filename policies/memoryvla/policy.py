@@ -47,6 +47,11 @@ def memoryvla(context: PolicyContext, **options: Any) -> MemoryVLAPolicy:
     return MemoryVLAPolicy(*build(context, MemoryVLANetwork, "memoryvla", options))
 
 
+def memoryvla_plus(context: PolicyContext, **options: Any) -> MemoryVLAPolicy:
+    """MemoryVLA+ (Dexbotic) for a suite: Qwen2.5 and CLIP. options: the keys of memoryvla_plus.yaml."""
+    return MemoryVLAPolicy(*build(context, MemoryVLANetwork, "memoryvla_plus", options))
+
+
 def memoryvla_pp(context: PolicyContext, **options: Any) -> MemoryVLAPolicy:
     """MemoryVLA++ for a suite: memory and imagination. options: the keys of memoryvla_pp.yaml."""
     return MemoryVLAPolicy(*build(context, MemoryVLANetwork, "memoryvla_pp", options))

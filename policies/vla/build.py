@@ -13,11 +13,11 @@ from torch import nn
 from policies.base import PolicyContext, PolicyError
 from policies.vla.checkpoint import Checkpoint, fill, read_checkpoint
 from policies.vla.config import ModelConfig, changed, preset, unknown
-from policies.vla.conventions import convention_of
+from policies.vla.conventions import convention_of, dexbotic_convention
 from policies.vla.dit import DiT, PerceptionAttention
 from policies.vla.language import Prompter, WorldPrompter, lab_tokenizer, read_tokenizer
 from policies.vla.policy import Loaded, Serving, cameras_of
-from policies.vla.statistics import ActionStatistics, choose_statistics
+from policies.vla.statistics import GRIPPER, ActionStatistics, choose_statistics
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -37,6 +37,7 @@ OTHERS = (
     "threads",
     "name",
 )
+PLUS = ("trained_on",)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 
 
@@ -44,7 +45,7 @@ def build(
     context: PolicyContext, make: Callable[[ModelConfig], Network], family: str, options: Mapping[str, Any]
 ) -> tuple[str, Loaded[Network], Serving]:
     """(name, network ready to act, how it serves). Raises PolicyError naming the option that is wrong."""
-    known = [*SERVING, *MODEL, *OTHERS]
+    known = [*SERVING, *MODEL, *OTHERS, *(PLUS if family == "memoryvla_plus" else ())]
     for option in options:
         if option not in known:
             raise PolicyError(unknown(f"option of {family}", option, known))
@@ -94,7 +95,12 @@ def _from_checkpoint(
     # Whatever can be refused is refused before 30 GB of weights are read.
     key = given.get("unnorm_key")
     statistics = choose_statistics(found.statistics, key)
-    convention = convention_of(key or next(iter(found.statistics)), context)
+    if found.layout == "dexbotic":
+        convention = dexbotic_convention(given.get("trained_on"), context)
+    else:
+        convention = convention_of(key or next(iter(found.statistics)), context)
+    if family == "memoryvla_plus" and statistics.mask[GRIPPER]:
+        convention = replace(convention, binary=False)  # its gripper was scaled with the rest: no 0 or 1
     cameras = cameras_of(context, given.get("cameras") or found.cameras, config.views)
     tokenizer = found.tokenizer if "tokenizer" not in given else Path(str(given["tokenizer"]))
     prompter = Prompter(read_tokenizer(tokenizer), config.language)
@@ -153,7 +159,10 @@ def _tokenizer(given: Mapping[str, Any], size: str) -> Any:
         return read_tokenizer(Path(str(given["tokenizer"])))
     if size == "lab":
         return lab_tokenizer()
-    raise PolicyError("preset 7b reads LLaMA-2's tokenizer: name its tokenizer.json with policy.tokenizer=FILE")
+    raise PolicyError(
+        "preset 7b reads the tokenizer of LLaMA-2 (MemoryVLA+: of Qwen2.5): name its tokenizer.json with "
+        "policy.tokenizer=FILE"
+    )
 
 
 def _world_prompter(given: Mapping[str, Any], config: ModelConfig, prompter: Prompter) -> WorldPrompter | None:

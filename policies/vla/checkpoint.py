@@ -170,7 +170,8 @@ class Checkpoint:
     """Everything of a checkpoint but its weights, which `state` reads.
 
     action: the convention it was trained for where the file says so (our format), else None; cameras: those it was
-    trained with, in order, where known.
+    trained with, in order, where known; layout: `own`, `released` (the meaning of its actions goes by the key of its
+    statistics) or `dexbotic` (nothing in it says what its actions mean).
     """
 
     config: ModelConfig
@@ -180,6 +181,7 @@ class Checkpoint:
     action: ActionSpec | None = None
     cameras: tuple[str, ...] | None = None
     memory_scope: str | None = None
+    layout: str = "released"
 
 
 BASES: dict[str, Callable[[str], ModelConfig]] = {"prism-dinosiglip-224px+7b": partial(preset, "7b")}
@@ -187,7 +189,14 @@ BASES: dict[str, Callable[[str], ModelConfig]] = {"prism-dinosiglip-224px+7b": p
 
 
 def read_checkpoint(path: Path, family: str) -> Checkpoint:
-    """A folder in our format, or a released `.pt` (or its run folder). Raises PolicyError for another family's."""
+    """A folder in our format, a released `.pt` (or its run folder), or a Dexbotic folder (MemoryVLA+). Raises
+    PolicyError for another family's."""
+    from policies.vla.dexbotic import FAMILY, is_dexbotic, read_dexbotic  # it builds upon this module
+
+    if is_dexbotic(path):
+        if family != FAMILY:
+            raise PolicyError(f"checkpoint {path} is of family {FAMILY}; use policy={FAMILY}")
+        return read_dexbotic(path)
     if (path / CONFIG).is_file() and (path / WEIGHTS).is_file():
         found = _read_own(path)
         if found.config.family != family:
@@ -210,6 +219,8 @@ def _read_released(path: Path, family: str) -> Checkpoint:
     run = path.parent.parent if path.parent.name == "checkpoints" else path.parent
     groups = read_released(path)
     remembers = "per_mem_bank" in groups
+    if family not in ("cogact", "memoryvla"):
+        raise PolicyError(f"checkpoint {path} is a .pt in the layout of CogACT and MemoryVLA; {family} has another one")
     if remembers != (family == "memoryvla"):
         kind = "memoryvla" if remembers else "cogact"
         raise PolicyError(f"checkpoint {path} is of family {kind}; use policy={kind}")
@@ -284,6 +295,7 @@ def _read_own(path: Path) -> Checkpoint:
             action=ActionSpec(**action),
             cameras=tuple(data["cameras"]),
             memory_scope=data.get("memory_scope"),
+            layout="own",
         )
     except PolicyError as error:
         raise PolicyError(f"checkpoint {path}: {error}") from error

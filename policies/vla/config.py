@@ -14,6 +14,17 @@ from policies.base import PolicyError
 LLAMA_PROMPT = "In: What action should the robot take to {instruction}?\nOut:"
 """The "pure" prompt of OpenVLA; the instruction is in lower case."""
 
+PICTURE = "<image>"
+"""Where the picture tokens go in a prompt that says so; in one that does not they follow the first token."""
+
+DEXBOTIC_PROMPT = (
+    "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, detailed, "
+    f"and polite answers to the user's questions. USER: {PICTURE}\nWhat action should the robot take to "
+    "{instruction}? ASSISTANT:  "
+)
+"""Dexbotic's chat template with the sentence its clients send (conversation.py; evaluation client). The two spaces at
+the end stand for the empty answer, which `<|endoftext|>` closes."""
+
 
 @dataclass(frozen=True)
 class TowerConfig:
@@ -29,12 +40,14 @@ class TowerConfig:
 class VisionConfig:
     """What turns pictures into tokens.
 
-    kind: `towers` (DINOv2 and SigLIP side by side, as released) or `conv` (a small convolutional stem that hears the
-    instruction, for learning from scratch on a laptop). image: side of the square input in pixels; patch: pixels a
-    token spans; registers: register tokens of DINOv2; width: channels of the stem. resize: `naive` (to the input size,
-    whatever the aspect), or `none` (another size is an error). centre_crop: keep the middle 90 % of the area, as the
+    kind: `towers` (DINOv2 and SigLIP side by side, as released), `clip` (MemoryVLA+) or `conv` (a small convolutional
+    stem that hears the instruction, for learning from scratch on a laptop). image: side of the square input in pixels;
+    patch: pixels a token spans; registers: register tokens of DINOv2; width: channels of the stem. resize: `naive` (to
+    the input size, whatever the aspect), `pad` (to a square with CLIP's mean colour first, MemoryVLA+), or `none`
+    (another size is an error). centre_crop: keep the middle 90 % of the area, as the
     MemoryVLA server does after a square crop (models trained with random crops of that size). swap_red_blue: hand the
-    model BGR (the official LIBERO client does).
+    model BGR (the official LIBERO client does). projector: of tokens to the language model's width, `fused` (three
+    maps) or `mlp2x_gelu` (two, MemoryVLA+).
     """
 
     kind: str
@@ -42,15 +55,18 @@ class VisionConfig:
     patch: int
     dino: TowerConfig = TowerConfig(1024, 24, 16, 4096)
     siglip: TowerConfig = TowerConfig(1152, 27, 16, 4304)
+    clip: TowerConfig = TowerConfig(1024, 24, 16, 4096)
     registers: int = 4
     width: int = 0
     resize: str = "naive"
     centre_crop: bool = False
     swap_red_blue: bool = False
+    projector: str = "fused"
 
     def __post_init__(self) -> None:
-        one_of("vision.kind", self.kind, ("towers", "conv"))
-        one_of("vision.resize", self.resize, ("naive", "none"))
+        one_of("vision.kind", self.kind, ("towers", "clip", "conv"))
+        one_of("vision.resize", self.resize, ("naive", "pad", "none"))
+        one_of("vision.projector", self.projector, ("fused", "mlp2x_gelu"))
         if self.image % self.patch:
             raise PolicyError(f"vision.image {self.image} is not a multiple of vision.patch {self.patch}")
 
@@ -62,13 +78,16 @@ class VisionConfig:
     @property
     def channels(self) -> int:
         """Channels of a token."""
-        return self.dino.width + self.siglip.width if self.kind == "towers" else self.width
+        return {"towers": self.dino.width + self.siglip.width, "clip": self.clip.width, "conv": self.width}[self.kind]
 
 
 @dataclass(frozen=True)
 class LanguageConfig:
-    """The LLaMA that reads [BOS, picture tokens, text]. tail: ids put after the prompt; the last is end-of-sequence,
-    whose hidden state is the cognition token (LLaMA-2: the bare space piece, then `</s>`)."""
+    """The language model that reads text and picture tokens. kind: `llama`, or `qwen2` (Qwen2 and Qwen2.5). prompt:
+    picture tokens stand where it says `<image>`, else after the first token. bos: id the text begins with (-1: none).
+    tail: ids put after the prompt; the last is end-of-sequence, whose hidden state is the cognition token (LLaMA-2: the
+    bare space piece, then `</s>`). lower: the instruction is put in lower case (Dexbotic takes it as it is).
+    key_heads: heads of keys and values (0: as many as `heads`); rope: base of the rotary positions."""
 
     vocabulary: int
     width: int
@@ -81,6 +100,20 @@ class LanguageConfig:
     tail: tuple[int, ...] = (29871, 2)
     longest: int = 2048
     norm_eps: float = 1e-5
+    kind: str = "llama"
+    lower: bool = True
+    key_heads: int = 0
+    rope: float = 10000.0
+
+    def __post_init__(self) -> None:
+        one_of("language.kind", self.kind, ("llama", "qwen2"))
+        if self.prompt.count(PICTURE) > 1:
+            raise PolicyError(f"language.prompt says {PICTURE} more than once")
+
+    @property
+    def marked(self) -> bool:
+        """Whether the prompt says where the picture tokens stand."""
+        return PICTURE in self.prompt
 
 
 @dataclass(frozen=True)
@@ -173,12 +206,18 @@ class ImaginationOptions:
         return self.size >> halvings
 
 
+FAMILIES = ("cogact", "memoryvla", "memoryvla_plus", "memoryvla_pp")
+"""The models there are, by the name of their policy."""
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """A whole policy network.
 
-    family: `cogact`, `memoryvla` or `memoryvla_pp`; views: pictures a call (all through the same towers); perception:
-    width of the perceptual tokens; state: numbers of proprioception it is given (0: none; as released).
+    family: `cogact`, `memoryvla`, `memoryvla_plus` or `memoryvla_pp`; views: pictures a call (all through the same
+    towers); perception: width of the perceptual tokens; compress: what they are made from, `vision` (features before
+    the projector, gate within) or `projected` (after it, gate first: MemoryVLA+); state: numbers of proprioception it
+    is given (0: none; as released).
     """
 
     family: str
@@ -191,9 +230,11 @@ class ModelConfig:
     views: int = 1
     state: int = 0
     action: int = 7
+    compress: str = "vision"
 
     def __post_init__(self) -> None:
-        one_of("family", self.family, ("cogact", "memoryvla", "memoryvla_pp"))
+        one_of("family", self.family, FAMILIES)
+        one_of("compress", self.compress, ("vision", "projected"))
         if (self.family == "memoryvla_pp") != (self.imagination is not None):
             raise PolicyError(f"imagination belongs to memoryvla_pp and to nothing else; the family is {self.family}")
 
@@ -201,6 +242,11 @@ class ModelConfig:
     def picture_tokens(self) -> int:
         """Tokens of all views."""
         return self.views * self.vision.tokens
+
+    @property
+    def compressed(self) -> int:
+        """Channels of what the perceptual compressor is given."""
+        return self.vision.channels if self.compress == "vision" else self.language.width
 
 
 def one_of(what: str, value: str, known: tuple[str, ...]) -> None:
@@ -212,7 +258,9 @@ def one_of(what: str, value: str, known: tuple[str, ...]) -> None:
 def preset(name: str, family: str) -> ModelConfig:
     """`7b`: the released sizes. `lab`: about a million parameters for 64x64 pictures, the same code."""
     one_of("preset", name, ("7b", "lab"))
-    one_of("family", family, ("cogact", "memoryvla", "memoryvla_pp"))
+    one_of("family", family, FAMILIES)
+    if family == "memoryvla_plus":
+        return _plus(name)
     imagines = family == "memoryvla_pp"
     if name == "7b":
         return ModelConfig(
@@ -240,6 +288,66 @@ def preset(name: str, family: str) -> ModelConfig:
         expert=ExpertConfig(depth=3, hidden=96, heads=4, chunk=8, execute=4),
         perception=96,
         imagination=LAB_IMAGINATION if imagines else None,
+    )
+
+
+PLUS_MEMORY = MemoryOptions(heads=4, time_width=256, write="fused", merged_time="mean", when_empty="attend")
+"""Memory of MemoryVLA+ (Dexbotic): how it differs from MemoryVLA's."""
+
+
+def _plus(name: str) -> ModelConfig:
+    """MemoryVLA+. Sizes of `7b`: Qwen2.5-7B and CLIP ViT-L/14 at 336 pixels, with the vocabulary of a released Dexbotic
+    checkpoint (simpler-db-cogact; those of MemoryVLA+ were not seen). Its expert is DiT-L on LIBERO, DiT-B on
+    SimplerEnv; its clients execute 11 actions a call on LIBERO, 5 on SimplerEnv."""
+    if name == "7b":
+        return ModelConfig(
+            family="memoryvla_plus",
+            vision=VisionConfig("clip", image=336, patch=14, resize="pad", projector="mlp2x_gelu"),
+            language=LanguageConfig(
+                kind="qwen2",
+                vocabulary=151920,
+                width=3584,
+                layers=28,
+                heads=28,
+                key_heads=4,
+                mlp=18944,
+                prompt=DEXBOTIC_PROMPT,
+                lower=False,
+                bos=-1,
+                pad=151643,
+                tail=(151643,),
+                norm_eps=1e-6,
+                rope=1e6,
+            ),
+            expert=ExpertConfig(depth=24, hidden=1024, heads=16, execute=11),
+            memory=PLUS_MEMORY,
+            compress="projected",
+        )
+    return ModelConfig(
+        family="memoryvla_plus",
+        vision=VisionConfig(
+            "clip", image=64, patch=16, resize="none", projector="mlp2x_gelu", clip=TowerConfig(96, 3, 4, 192)
+        ),
+        language=LanguageConfig(
+            kind="qwen2",
+            vocabulary=512,
+            width=96,
+            layers=2,
+            heads=4,
+            key_heads=2,
+            mlp=256,
+            prompt=f"{PICTURE} {{instruction}}",
+            lower=False,
+            bos=-1,
+            pad=0,
+            tail=(2,),
+            longest=64,
+            norm_eps=1e-6,
+        ),
+        expert=ExpertConfig(depth=3, hidden=96, heads=4, chunk=8, execute=4),
+        perception=96,
+        memory=PLUS_MEMORY,
+        compress="projected",
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from envs.spec import ActionSpec, Gripper, Rotation
-from policies.base import PolicyContext
+from policies.base import PolicyContext, PolicyError
 
 OPEN_IS_ONE = Gripper(open=1.0, closed=0.0)
 """The family's gripper: 1 opens, 0 closes."""
@@ -46,6 +46,28 @@ CONVENTIONS = {
     "libero_10_no_noops": Convention(LIBERO),
     "libero_90_no_noops": Convention(LIBERO),
 }
+
+
+DEXBOTIC = {
+    "bridge": Convention(metres(5.0), binary=False),
+    "libero": Convention(replace(LIBERO, gripper=Gripper(open=-1.0, closed=1.0)), binary=False),
+}
+"""Of Dexbotic's data, whose gripper is normalised with the rest: as its evaluation clients read it (LIBERO: below 0
+opens; SimplerEnv: above 0.5 opens)."""
+
+
+def dexbotic_convention(data: str | None, context: PolicyContext) -> Convention:
+    """Of a Dexbotic checkpoint trained on `data`, which nothing in its folder says; `environment`: on actions as the
+    environment takes them."""
+    if data == "environment":
+        return Convention(context.env.action, binary=False)
+    if data not in DEXBOTIC:
+        asked = "is not said in a Dexbotic checkpoint" if data is None else f"{data!r} is not known"
+        raise PolicyError(
+            f"what its actions mean {asked}: name the data it was trained on with policy.trained_on=; there are "
+            f"{', '.join(DEXBOTIC)}, and environment (actions as the environment takes them)"
+        )
+    return DEXBOTIC[data]
 
 
 def convention_of(key: str | None, context: PolicyContext) -> Convention:

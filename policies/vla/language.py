@@ -1,51 +1,72 @@
-"""Language: the LLaMA prefix through `transformers`, its prompt, and the cognition token it ends in."""
+"""Language: LLaMA or Qwen2.5 through `transformers`, its prompt, and the cognition token it ends in."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from torch import Tensor, nn
-from transformers import LlamaConfig, LlamaModel
+from transformers import LlamaConfig, LlamaModel, Qwen2Config, Qwen2Model
 
 from policies.base import PolicyError
-from policies.vla.config import LanguageConfig
+from policies.vla.config import PICTURE, LanguageConfig
+
+PLACE = -1
+"""Stands in a prompt's ids where the picture tokens go; no embedding belongs to it."""
 
 
 class Language(nn.Module):
-    """Reads [BOS, picture tokens, rest of the text] and gives the hidden state at the last text token."""
+    """Reads text with picture tokens in it and gives the hidden state at the last text token."""
 
     def __init__(self, config: LanguageConfig) -> None:
         super().__init__()
-        self.model = LlamaModel(
-            LlamaConfig(
+        model: Any = LlamaModel if config.kind == "llama" else Qwen2Model
+        of: Any = LlamaConfig if config.kind == "llama" else Qwen2Config
+        self.model: Any = model(
+            of(
                 vocab_size=config.vocabulary,
                 hidden_size=config.width,
                 intermediate_size=config.mlp,
                 num_hidden_layers=config.layers,
                 num_attention_heads=config.heads,
+                num_key_value_heads=config.key_heads or config.heads,
                 max_position_embeddings=config.longest,
                 rms_norm_eps=config.norm_eps,
+                rope_parameters={"rope_type": "default", "rope_theta": config.rope},
                 use_cache=False,
             )
         )
 
     def embed(self, ids: Tensor) -> Tensor:
-        """ids int64 [B, S] -> [B, S, width]."""
-        found: Tensor = self.model.embed_tokens(ids)
+        """ids int64 [B, S] -> [B, S, width]; the place of the pictures gets some vector that nobody reads."""
+        found: Tensor = self.model.embed_tokens(ids.clamp(min=0))
         return found
 
-    def forward(self, text: Tensor, lengths: Tensor, prefix: Tensor) -> Tensor:
+    def forward(self, text: Tensor, lengths: Tensor, prefix: Tensor, place: Tensor | None = None) -> Tensor:
         """The cognition token [B, 1, width]: text embeddings [B, S, width] padded on the right, of which `lengths`
-        [B] count; prefix [B, P, width] goes right after the first.
+        [B] count; prefix [B, P, width] replaces the one at `place` [B] or, without a place, follows the first.
 
         Attention is causal, so nothing right of the last text token can reach it and no mask is needed.
         """
-        whole = torch.cat([text[:, :1], prefix, text[:, 1:]], dim=1)
+        if place is None:
+            whole, replaced = torch.cat([text[:, :1], prefix, text[:, 1:]], dim=1), 0
+        else:
+            whole, replaced = splice(text, prefix, place), 1
         hidden: Tensor = self.model(inputs_embeds=whole, use_cache=False).last_hidden_state
-        return pick(hidden, prefix.shape[1] + lengths - 1)
+        return pick(hidden, prefix.shape[1] + lengths - 1 - replaced)
+
+
+def splice(text: Tensor, prefix: Tensor, place: Tensor) -> Tensor:
+    """text [B, S, D] with prefix [B, P, D] in place of the token at `place` [B]: [B, S + P - 1, D]. Its shape depends
+    on no value, so that it can be compiled."""
+    length, size = text.shape[1], prefix.shape[1]
+    at = torch.arange(length + size - 1, device=text.device)[None] - place[:, None]
+    before, within = at < 0, at < size
+    index = torch.where(before, at + place[:, None], torch.where(within, length + at, at + place[:, None] - size + 1))
+    return torch.cat([text, prefix], dim=1).gather(1, index[..., None].expand(-1, -1, text.shape[-1]))
 
 
 def pick(hidden: Tensor, index: Tensor) -> Tensor:
@@ -74,12 +95,19 @@ class Prompter:
         self.config = config
 
     def ids(self, instruction: str) -> list[int]:
-        """BOS, the prompt, and the tail. Raises PolicyError for an empty instruction or one that is too long."""
-        wanted = instruction.strip().lower()
+        """BOS, the prompt (`PLACE` where it has the pictures), and the tail. Raises PolicyError for an empty
+        instruction or one that is too long."""
+        config = self.config
+        wanted = instruction.strip().lower() if config.lower else instruction.strip()
         if not wanted:
             raise PolicyError("the instruction is empty; this policy acts on a sentence")
-        prompt = self.config.prompt.format(instruction=wanted).rstrip()
-        found = [self.config.bos, *self.tokenizer.encode(prompt, add_special_tokens=False).ids, *self.config.tail]
+        parts = [part.format(instruction=wanted) for part in config.prompt.split(PICTURE)]
+        if not config.marked:
+            parts[-1] = parts[-1].rstrip()  # as released; a chat template's last spaces count
+        found = [] if config.bos < 0 else [config.bos]
+        for i, part in enumerate(parts):
+            found += [PLACE] * (i > 0) + self.tokenizer.encode(part, add_special_tokens=False).ids
+        found += config.tail
         if len(found) > self.config.longest:
             raise PolicyError(f"the instruction takes {len(found)} tokens, at most {self.config.longest} are possible")
         return found

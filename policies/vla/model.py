@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from policies.vla.config import ExpertConfig, ModelConfig
 from policies.vla.diffusion import Sampling
 from policies.vla.dit import DiTConfig
-from policies.vla.language import Language
+from policies.vla.language import PLACE, Language
 from policies.vla.vision import Projector, vision_of
 
 
@@ -18,7 +18,8 @@ from policies.vla.vision import Projector, vision_of
 class Inputs:
     """What a batch of policy calls looks like to a network.
 
-    pictures uint8 [B, V, image, image, 3]; ids int64 [B, S] padded on the right, of which lengths [B] count; state
+    pictures uint8 [B, V, image, image, 3]; ids int64 [B, S] of a `Prompter`, padded on the right, of which lengths [B]
+    count; state
     float32 [B, D] or None; times float64 [B]: the timestep memory entries will carry. For a world model: world_ids
     int64 [B, S], the instruction in its own ids; noise float32 [B, ...], what it starts from.
     """
@@ -40,21 +41,24 @@ class VLM(nn.Module):
         self.config = config
         width = config.language.width
         self.vision_backbone = vision_of(config.vision, width)
-        self.projector = Projector(config.vision.channels, width)
+        self.projector = Projector(config.vision.channels, width, config.vision.projector)
         self.llm_backbone = Language(config.language)
         if config.state:
             self.state_embedder = nn.Linear(config.state, width)
 
     def forward(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
-        """(cognition token [B, 1, width], vision tokens [B, V * P, channels] before the projector)."""
+        """(cognition token [B, 1, width], vision tokens [B, V * P, channels] for the perceptual compressor: those
+        before the projector or, where `compress` is `projected`, those after it)."""
         text = self.llm_backbone.embed(inputs.ids)
-        vision = self.look(inputs.pictures, self._words(text, inputs.lengths))
+        vision = self.look(inputs.pictures, self._words(text, inputs))
         prefix = self.projector(vision)
+        if self.config.compress == "projected":
+            vision = prefix
         if self.config.state:
             if inputs.state is None:
                 raise ValueError("this model reads proprioception and was given none")
             prefix = self._with_state(prefix, inputs.state)
-        return self.llm_backbone(text, inputs.lengths, prefix), vision
+        return self.llm_backbone(text, inputs.lengths, prefix, self._place(inputs.ids)), vision
 
     def look(self, pictures: Tensor, words: Tensor) -> Tensor:
         """Vision tokens [B, V * P, channels], view after view, every view through the same weights."""
@@ -62,12 +66,20 @@ class VLM(nn.Module):
         tokens: Tensor = self.vision_backbone(pictures.flatten(0, 1), words.repeat_interleave(views, 0))
         return tokens.reshape(len(pictures), views * tokens.shape[1], -1)
 
+    def _place(self, ids: Tensor) -> Tensor | None:
+        """Where the prompt has the pictures, int64 [B]; None: after the first token. Found in the ids themselves, so
+        that whoever makes inputs cannot put them elsewhere."""
+        return (ids == PLACE).int().argmax(1) if self.config.language.marked else None
+
     def _with_state(self, prefix: Tensor, state: Tensor) -> Tensor:
         return torch.cat([prefix, self.state_embedder(state.to(prefix.dtype))[:, None]], dim=1)
 
-    def _words(self, text: Tensor, lengths: Tensor) -> Tensor:
-        """Mean embedding of the text without its padding, [B, width]."""
+    def _words(self, text: Tensor, inputs: Inputs) -> Tensor:
+        """Mean embedding of the text without its padding (and the pictures' place), [B, width]."""
+        lengths = inputs.lengths
         counts = torch.arange(text.shape[1], device=text.device)[None] < lengths[:, None]
+        if self.config.language.marked:
+            counts, lengths = counts & (inputs.ids != PLACE), lengths - 1
         return (text * counts[..., None]).sum(1) / lengths[:, None].to(text.dtype)
 
 

@@ -1,13 +1,16 @@
-"""Vision: DINOv2 and SigLIP side by side through `transformers`, or a small stem for learning from scratch."""
+"""Vision: DINOv2 and SigLIP side by side or CLIP, through `transformers`, or a small stem to learn from scratch."""
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import (
+    CLIPVisionConfig,
+    CLIPVisionModel,
     Dinov2WithRegistersConfig,
     Dinov2WithRegistersModel,
     SiglipVisionConfig,
@@ -18,10 +21,12 @@ from policies.vla.config import TowerConfig, VisionConfig
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 class Vision(nn.Module):
-    """Pictures to tokens. Two kinds, chosen by `vision.kind`."""
+    """Pictures to tokens. Three kinds, chosen by `vision.kind`."""
 
     def forward(self, pictures: Tensor, words: Tensor) -> Tensor:
         """Tokens [B, P, channels] of pictures uint8 [B, image, image, 3]; words [B, d]: mean text embedding."""
@@ -92,6 +97,37 @@ def _siglip(config: VisionConfig) -> Any:
     )
 
 
+class ClipTower(Vision):
+    """Patch tokens of CLIP's second-to-last block, without its final norm and without the class token (MemoryVLA+)."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        tower = config.clip
+        self.vision_tower: Any = CLIPVisionModel(
+            CLIPVisionConfig(
+                hidden_size=tower.width,
+                intermediate_size=tower.mlp,
+                num_hidden_layers=tower.depth,
+                num_attention_heads=tower.heads,
+                image_size=config.image,
+                patch_size=config.patch,
+            )
+        )
+
+    def forward(self, pictures: Tensor, words: Tensor) -> Tensor:
+        scaled = _scaled(pictures, next(self.parameters()))
+        mean, std = (scaled.new_tensor(x)[:, None, None] for x in (CLIP_MEAN, CLIP_STD))
+        return self.see((scaled - mean) / std)
+
+    def see(self, pixels: Tensor) -> Tensor:
+        """Patch tokens [B, P, width] of normalised pixels [B, 3, H, W]; the last block is never run."""
+        tower = self.vision_tower
+        tokens: Tensor = tower.pre_layrnorm(tower.embeddings(pixels))
+        for block in tower.encoder.layers[:-1]:
+            tokens = block(tokens, None)
+        return tokens[:, 1:]
+
+
 def _scaled(pictures: Tensor, like: Tensor) -> Tensor:
     """uint8 [B, H, W, 3] -> [B, 3, H, W] in 0..1."""
     return (pictures.permute(0, 3, 1, 2).float() / 255).to(like.dtype)
@@ -134,21 +170,20 @@ class ConvStem(Vision):
 
 def vision_of(config: VisionConfig, word_width: int) -> Vision:
     """The vision part a config asks for."""
-    return FusedTowers(config) if config.kind == "towers" else ConvStem(config, word_width)
+    if config.kind == "conv":
+        return ConvStem(config, word_width)
+    return FusedTowers(config) if config.kind == "towers" else ClipTower(config)
 
 
 class Projector(nn.Module):
-    """Vision tokens to the language model's width: three linear maps with GELU between ("fused-gelu-mlp")."""
+    """Vision tokens to the language model's width: linear maps with GELU between. kind `fused`: three, the first four
+    times wider ("fused-gelu-mlp"); `mlp2x_gelu`: two (MemoryVLA+)."""
 
-    def __init__(self, channels: int, width: int) -> None:
+    def __init__(self, channels: int, width: int, kind: str = "fused") -> None:
         super().__init__()
-        self.projector = nn.Sequential(
-            nn.Linear(channels, 4 * channels),
-            nn.GELU(),
-            nn.Linear(4 * channels, width),
-            nn.GELU(),
-            nn.Linear(width, width),
-        )
+        sizes = [channels, 4 * channels, width, width] if kind == "fused" else [channels, width, width]
+        maps = [nn.Linear(*pair) for pair in itertools.pairwise(sizes)]
+        self.projector = nn.Sequential(*[part for map_ in maps for part in (nn.GELU(), map_)][1:])
 
     def forward(self, features: Tensor) -> Tensor:
         out: Tensor = self.projector(features)

@@ -15,7 +15,7 @@ import yaml
 from envs.spec import Observation
 from policies.base import ActRequest, EpisodeStart, PolicyError
 from policies.cogact.policy import cogact
-from policies.memoryvla.policy import memoryvla, memoryvla_pp
+from policies.memoryvla.policy import memoryvla, memoryvla_plus, memoryvla_pp
 from policies.vla.config import preset, to_data
 from policies.vla.policy import VLAPolicy
 from tests.policies.vla.playing import CONTEXT, SENTENCES, alone, episode, observation, request, start, together
@@ -23,6 +23,7 @@ from tests.policies.vla.playing import CONTEXT, SENTENCES, alone, episode, obser
 FAMILIES: dict[str, Callable[..., VLAPolicy[Any]]] = {
     "cogact": cogact,
     "memoryvla": memoryvla,
+    "memoryvla_plus": memoryvla_plus,
     "memoryvla_pp": memoryvla_pp,
 }
 
@@ -44,17 +45,18 @@ SHORT = {episode(i): length for i, length in enumerate([6, 1, 2, 2])}  # imagini
 
 
 def lengths(family: str) -> dict[Any, int]:
-    return SHORT if family == "memoryvla_pp" else ALL
+    return SHORT if family in ("memoryvla_plus", "memoryvla_pp") else ALL
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=8)
 def expected(family: str) -> dict[Any, Any]:
     """What every episode does alone, in exact mode."""
     return {e: alone(shared(family), e, n) for e, n in lengths(family).items()}
 
 
 @pytest.mark.parametrize(
-    ("family", "batch"), [*((f, b) for f in ("cogact", "memoryvla") for b in (1, 3, 16)), ("memoryvla_pp", 3)]
+    ("family", "batch"),
+    [*((f, b) for f in ("cogact", "memoryvla") for b in (1, 3, 16)), ("memoryvla_plus", 3), ("memoryvla_pp", 3)],
 )
 def test_in_exact_mode_batch_mates_change_not_one_bit(family: str, batch: int) -> None:
     policy = shared(family)
@@ -93,7 +95,8 @@ def test_padded_batches_whose_rows_differ_are_refused(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize(
-    ("family", "batch"), [*((f, b) for f in ("cogact", "memoryvla") for b in (3, 16)), ("memoryvla_pp", 3)]
+    ("family", "batch"),
+    [*((f, b) for f in ("cogact", "memoryvla") for b in (3, 16)), ("memoryvla_plus", 16), ("memoryvla_pp", 3)],
 )
 def test_in_fast_mode_batch_mates_change_rounding_only(family: str, batch: int) -> None:
     for which, actions in together(shared(family, "fast"), lengths(family), batch, seed=batch).items():
@@ -361,7 +364,7 @@ def test_a_wrong_option_is_refused_with_the_cure(options: dict[str, Any], error:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_policy_file_names_every_option_and_its_defaults_work(family: str) -> None:
-    from policies.vla.build import MODEL, OTHERS, SERVING
+    from policies.vla.build import MODEL, OTHERS, PLUS, SERVING
 
     with open(f"policies/{family}.yaml") as file:
         options = yaml.safe_load(file)
@@ -372,6 +375,8 @@ def test_the_policy_file_names_every_option_and_its_defaults_work(family: str) -
     wanted = {*SERVING, *OTHERS, *MODEL} - {"name"}
     if family != "memoryvla_pp":
         wanted -= {"imagination", "world_tokenizer"}
+    if family == "memoryvla_plus":
+        wanted |= set(PLUS)
     if family == "cogact":
         wanted -= {"memory"}
     assert set(options) == wanted
