@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, Optional
+from typing import Annotated, Literal, Optional
 
 import typer
 from rich.console import Console
@@ -61,6 +61,7 @@ def serve(words: Sequence[str], console: Console) -> None:
         import uvicorn
 
         from harness.serving.app import build
+        from harness.serving.background import uvicorn_config
         from harness.serving.metrics import log_to_stderr
         from harness.serving.settings import compose_serve
     except ImportError as error:
@@ -73,11 +74,7 @@ def serve(words: Sequence[str], console: Console) -> None:
     app = build(config)
     log_to_stderr()
     host, port = listening.getsockname()[:2]
-    settings: dict[str, Any] = {"log_config": None, "access_log": False, "proxy_headers": False, "server_header": False}
-    settings |= {"ws_max_size": int(config.serve.max_request_mb * 2**20), "ws_per_message_deflate": False}
-    server = uvicorn.Server(
-        uvicorn.Config(app, ws="websockets-sansio", timeout_keep_alive=30, timeout_graceful_shutdown=10, **settings)
-    )
+    server = uvicorn.Server(uvicorn_config(app, int(config.serve.max_request_mb * 2**20)))
     shown = f"[{host}]" if ":" in host else host
     console.print(f"serving on http://{shown}:{port} (API: http://{shown}:{port}/docs); Ctrl-C stops", highlight=False)
     sys.stdout.flush()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -168,7 +167,7 @@ def _errors(app: FastAPI) -> None:
 
     async def serving(request: Request, error: Exception) -> Response:
         assert isinstance(error, ServingError)
-        say("refused", level=logging.WARNING, path=request.url.path, status=error.status, cause=str(error))
+        say("refused", level=logging.WARNING, path=_route(request), status=error.status, cause=str(error))
         wait = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
         return answer(error.status, str(error), wait)
 
@@ -195,6 +194,6 @@ def _errors(app: FastAPI) -> None:
     app.add_exception_handler(Exception, unexpected)
 
 
-def openapi_json(app: FastAPI) -> str:
-    """The API's description."""
-    return json.dumps(app.openapi(), indent=2)
+def _route(request: Request) -> str:
+    """The path without what stands for its placeholders: a session's id is a key and stays out of logs."""
+    return str(getattr(request.scope.get("route"), "path", "?"))

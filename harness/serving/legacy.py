@@ -80,11 +80,11 @@ async def cogact(
     request: Request,
     response: Response,
     images: Annotated[list[UploadFile], File(description="the picture")],
-    json: Annotated[UploadFile, File(description='{"task_description": ..., "episode_first_frame": true or false}')],
+    told_in: Annotated[UploadFile, File(alias="json", description='{"task_description", "episode_first_frame"}')],
 ) -> Any:
     """CogACT's server: a bare list, the action. `episode_first_frame` is this server's addition, and must be there for
     a policy that remembers; a memoryless one begins anew where the description changes, as the original does."""
-    told = _described(await json.read())
+    told = _described(await told_in.read())
     chunk = await _answer(request, response, "cogact", images, told.text, told.first)
     found = chunk.tolist()
     return JSONResponse(found[0] if len(found) == 1 else found, headers=dict(response.headers))

@@ -160,7 +160,8 @@ def _merged(defaults: Any, words: list[str], group: str) -> Any:
             key = f"{group}.{word.partition('=')[0]}"
             if ".".join(key.split(".")[:2]) not in known:
                 raise ConfigError(f"unknown key {key!r}; {_hint(key, known)}") from error
-        raise ConfigError(f"cannot compose {group}: {str(error).splitlines()[0]}") from error
+        where = f"{group}.{getattr(error, 'full_key', None) or words[-1]}"
+        raise ConfigError(f"{where}: {str(error).splitlines()[0]}") from error
 
 
 def _hint(word: str, known: list[str]) -> str:
