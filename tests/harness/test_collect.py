@@ -1,0 +1,281 @@
+"""`memvla collect`: demonstrations through the evaluation engine, on the lab itself."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from harness.collect import collect, compose_collect
+from harness.config import ConfigError
+from policies.base import PolicyError
+from policies.training.demos import Demo, DemoError
+from policies.training.rlds import read_demos
+from policies.training.rlds_writing import read_collection
+from policies.training.tfds import load_tfds
+from reports.manifest import ManifestError
+from reports.records import RecordStore
+from suites.protocol import load_suite
+
+PRESS = ("suite=lab_general", "policy=expert", "collect.tasks=[press_by_colour]", "cluster=inline")
+
+
+def run(folder: Path, *words: str) -> int:
+    command = [f"collect.dir={folder}", *words]
+    return collect(compose_collect(command), Console(quiet=True), ["memvla", "collect", *command])
+
+
+def steps_of(folder: Path) -> list[dict[str, np.ndarray]]:  # type: ignore[type-arg]
+    """All steps of each episode as stored, and its metadata."""
+    tfds = load_tfds()
+    data = tfds.builder_from_directory(str(folder)).as_dataset(
+        split="train", decoders={"steps": tfds.decode.SkipDecoding()}
+    )
+    return [{**example["steps"], **example["episode_metadata"]} for example in data.as_numpy_iterator()]
+
+
+def test_demonstrations_are_recorded_with_all_that_training_needs(tmp_path: Path) -> None:
+    assert run(tmp_path / "press", *PRESS, "collect.trials=2") == 0
+    demos = list(read_demos(tmp_path / "press"))
+    assert [(demo.dataset, demo.task, demo.trial) for demo in demos] == [
+        ("press", "press_by_colour", 0),
+        ("press", "press_by_colour", 1),
+    ]
+    for demo in demos:
+        assert {name: video.shape[1:] for name, video in demo.pictures.items()} == {
+            "front": (64, 64, 3),
+            "wrist": (64, 64, 3),
+        }
+        assert demo.state is not None
+        assert demo.actions is not None
+        assert set(demo.actions[:, 6]) <= {0.0, 1.0}
+        assert "button" in demo.instruction
+    statistics = json.loads((tmp_path / "press" / "dataset_statistics.json").read_text())
+    assert statistics["press"]["num_transitions"] == sum(map(len, demos))
+    assert not list((tmp_path / "press" / "recording" / "episodes").iterdir()), "nothing waits any more"
+
+
+def test_labels_carried_out_in_the_recorded_scene_solve_the_task(tmp_path: Path) -> None:
+    """The recorded convention, scene seed and pictures are true: a replay sees and does the same."""
+    from dataclasses import replace
+
+    from envs.conversions import converter
+    from envs.spec import Gripper
+
+    run(tmp_path / "d", *PRESS, "collect.trials=1")
+    (stored,), (demo,) = steps_of(tmp_path / "d"), list(read_demos(tmp_path / "d"))
+    suite = load_suite("lab_general")
+    env = suite.module.make(**suite.env)
+    convert = converter(replace(env.env_spec.action, gripper=Gripper(1.0, 0.0)), env.env_spec.action)
+    _, info = env.reset(seed=int(stored["scene_seed"]), options={"task": demo.task, "trial": demo.trial})
+    assert info["scene_hash"] == stored["scene_hash"].decode()
+    assert demo.actions is not None
+    for t, action in enumerate(demo.actions):
+        np.testing.assert_array_equal(env.observe().images["front"], demo.pictures["front"][t])
+        result = env.step_chunk(convert(action[None]))
+    assert result.success
+
+
+def test_noise_is_carried_out_and_labels_stay_clean(tmp_path: Path) -> None:
+    run(tmp_path / "d", *PRESS, "collect.trials=3", "collect.noise=0.4")
+    for episode in steps_of(tmp_path / "d"):
+        noise = episode["executed_action"] - episode["action"]
+        assert (noise[:, 6] == 0).all(), "the gripper is not disturbed"
+        free = (np.abs(episode["executed_action"][:, :6]) < 1).all(axis=1)  # not cut at the limit
+        assert (noise[free][:, :6].std(0) > 0.1).all(), "every motion number is, height included"
+        assert np.abs(episode["executed_action"]).max() <= 1
+
+
+def test_noise_keeps_its_direction_for_a_while() -> None:
+    from harness.recording import Drift
+
+    drift = Drift(np.random.default_rng(0), 6, 0.8)
+    rows = np.stack([drift.next() for _ in range(4000)])
+    assert rows.std() == pytest.approx(1.0, abs=0.05)
+    along = [np.corrcoef(rows[:-1, k], rows[1:, k])[0, 1] for k in range(6)]
+    assert along == pytest.approx([0.8] * 6, abs=0.04)
+
+
+def test_an_episode_off_course_is_pushed_first_and_recorded_from_there(tmp_path: Path) -> None:
+    words = (*PRESS, "collect.trials=3", "collect.off_course=1")
+    run(tmp_path / "cut", *words)
+    run(tmp_path / "whole", *words, "collect.off_course_recorded=true")
+    for cut, whole in zip(steps_of(tmp_path / "cut"), steps_of(tmp_path / "whole"), strict=True):
+        pushed = int(cut["pushed"])
+        assert 3 <= pushed <= 12
+        np.testing.assert_array_equal(whole["timestep"][:2], [0, 1])
+        np.testing.assert_array_equal(cut["timestep"], whole["timestep"][pushed:])
+        np.testing.assert_array_equal(cut["action"], whole["action"][pushed:])
+        assert not np.array_equal(whole["action"][:pushed, :6], whole["executed_action"][:pushed, :6])
+        np.testing.assert_array_equal(cut["action"], cut["executed_action"])
+
+
+def test_a_push_waits_until_the_cue_is_gone(tmp_path: Path) -> None:
+    """A memory task locks the hand while it shows its cue: those frames are all in the record."""
+    run(
+        tmp_path / "d",
+        "suite=lab_memory",
+        "policy=expert",
+        "cluster=inline",
+        "collect.tasks=[remember_colour_3]",
+        "collect.trials=2",
+        "collect.off_course=1",
+    )
+    for episode in steps_of(tmp_path / "d"):
+        gaps = np.flatnonzero(np.diff(episode["timestep"]) > 1)
+        assert episode["timestep"][0] == 0
+        assert len(gaps) == 1
+        assert gaps[0] >= 10, "the lamp is lit for some steps first"
+        assert np.diff(episode["timestep"])[gaps[0]] == int(episode["pushed"]) + 1
+
+
+def test_failed_episodes_are_left_out_and_counted(tmp_path: Path) -> None:
+    words = ("suite=lab_general", "policy=expert", "collect.tasks=[stack]", "cluster=inline", "collect.trials=3")
+    run(tmp_path / "d", *words, "collect.noise=1.5")
+    with RecordStore(tmp_path / "d" / "recording" / "attempts" / "episodes.sqlite") as store:
+        outcomes = {record.trial: record.outcome for record in store.episodes()}
+    assert "failure" in outcomes.values(), "so much noise must spoil something"
+    kept = [] if "success" not in outcomes.values() else [demo.trial for demo in read_demos(tmp_path / "d")]
+    assert kept == [trial for trial, outcome in sorted(outcomes.items()) if outcome == "success"]
+    if kept:
+        counted = read_collection(tmp_path / "d")["attempts"]["lab_general/stack"]
+        assert counted["failure"] == sum(outcome == "failure" for outcome in outcomes.values())
+
+
+def test_a_collection_is_resumed_and_grows(tmp_path: Path) -> None:
+    assert run(tmp_path / "d", *PRESS, "collect.trials=1") == 0
+    first = (tmp_path / "d" / "d-train.tfrecord-00000").read_bytes()
+    assert run(tmp_path / "d", *PRESS, "collect.trials=3") == 0
+    assert [demo.trial for demo in read_demos(tmp_path / "d")] == [0, 1, 2]
+    assert (tmp_path / "d" / "d-train.tfrecord-00000").read_bytes() == first
+    with pytest.raises(ManifestError):
+        run(tmp_path / "d", *PRESS, "collect.trials=3", "collect.noise=0.2")
+
+
+def test_the_same_command_gives_the_same_demonstrations(tmp_path: Path) -> None:
+    words = (*PRESS, "collect.trials=2", "collect.noise=0.3")
+    run(tmp_path / "a" / "d", *words)
+    run(tmp_path / "b" / "d", *words)
+    run(tmp_path / "c" / "d", *words, "collect.seed=1")
+
+    def actions(name: str) -> list[np.ndarray]:  # type: ignore[type-arg]
+        return [episode["executed_action"] for episode in steps_of(tmp_path / name / "d")]
+
+    for one, other in zip(actions("a"), actions("b"), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert any(len(one) != len(other) or (one != other).any() for one, other in zip(actions("a"), actions("c")))
+
+
+def test_a_learner_acts_and_the_expert_labels(tmp_path: Path) -> None:
+    words = (*PRESS, "collect.trials=2", "learner=random", "learner.scale=0.7", "protocol.max_steps=20")
+    run(tmp_path / "d", *words)
+    episodes = steps_of(tmp_path / "d")
+    assert len(episodes) == 2, "episodes that fail are kept: their labels are right"
+    for episode in episodes:
+        assert episode["kind"] == b"relabelled"
+        assert np.abs(episode["executed_action"][:, :6]).max() <= 0.7 + 1e-6
+        assert not np.allclose(episode["executed_action"][:, :6], episode["action"][:, :6])
+
+
+def test_beta_is_the_share_of_calls_in_which_the_expert_drives(tmp_path: Path) -> None:
+    words = (*PRESS, "collect.trials=6", "learner=random", "learner.chunk=4")
+    run(tmp_path / "d", *words, "collect.beta=0.5")
+    shares, lengths = [], []
+    for episode in steps_of(tmp_path / "d"):
+        same = (episode["executed_action"][:, :6] == episode["action"][:, :6]).all(axis=1)
+        shares.append(same.mean())
+        for begin in range(0, len(same), 4):
+            lengths.append(len(set(same[begin : begin + 4])))
+    assert 0.2 < np.mean(shares) < 0.8
+    assert set(lengths) == {1}, "who drives changes with the learner's calls only"
+
+
+def test_play_videos_have_no_labels(tmp_path: Path) -> None:
+    words = ("suite=lab_imagination", "collect.tasks=[catch_puck]", "cluster=inline", "collect.trials=2")
+    run(tmp_path / "d", *words, "collect.play=true")
+    demos: list[Demo] = list(read_demos(tmp_path / "d"))
+    assert [demo.actions for demo in demos] == [None, None]
+    for episode in steps_of(tmp_path / "d"):
+        moved = np.diff(episode["observation"]["state"][:, :3], axis=0)
+        assert np.abs(moved).max() > 0.005
+        turns = (moved[1:] * moved[:-1]).sum(axis=1) > 0
+        assert turns.mean() > 0.6, "motion is smooth: it rarely turns back"
+
+
+def test_recording_the_scenes_of_evaluation_is_refused_unless_told(tmp_path: Path) -> None:
+    for seed in (0, 99):
+        with pytest.raises(ConfigError, match=f"scene_seed={seed} may give scenes that lab_general is evaluated on"):
+            compose_collect([f"collect.dir={tmp_path}", *PRESS, f"protocol.scene_seed={seed}"])
+    told = [f"collect.dir={tmp_path}", *PRESS, "protocol.scene_seed=0", "collect.evaluation_scenes=true"]
+    assert compose_collect(told).run.suites[0].protocol.scene_seed == 0
+
+
+def test_a_suite_whose_scenes_do_not_depend_on_the_seed_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"the scenes of point do not depend on the scene seed"):
+        run(tmp_path, "suite=point", "policy=remembering", "policy.chunk=1", "cluster=inline")
+
+
+def test_a_policy_that_does_not_answer_at_every_step_cannot_label(tmp_path: Path) -> None:
+    with pytest.raises(PolicyError, match="answers for 8 steps at a time; labels need one that answers at every step"):
+        run(tmp_path, "suite=lab_general", "policy=random", "cluster=inline")
+
+
+def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
+    """An episode that cannot be written is void; the next command goes on from there."""
+    from policies.training.episodes import file_name
+
+    waiting = tmp_path / "d" / "recording" / "episodes"
+    waiting.mkdir(parents=True)
+    for attempt in (1, 2, 3):
+        partial = (waiting / file_name("lab_general", "press_by_colour", 1, attempt)).with_suffix(".partial")
+        partial.symlink_to("/dev/full")
+    assert run(tmp_path / "d", *PRESS, "collect.trials=3") == 2
+    assert [demo.trial for demo in read_demos(tmp_path / "d")] == [0, 2]
+    assert run(tmp_path / "d", *PRESS, "collect.trials=3") == 0
+    assert sorted(demo.trial for demo in read_demos(tmp_path / "d")) == [0, 1, 2]
+
+
+def test_an_episode_whose_file_is_gone_is_named(tmp_path: Path) -> None:
+    assert run(tmp_path / "d", *PRESS, "collect.trials=1") == 0
+    for name in ("collection.json", "dataset_info.json", "features.json", "d-train.tfrecord-00000"):
+        (tmp_path / "d" / name).unlink()
+    with pytest.raises(DemoError, match="press_by_colour_000000_1.npz is missing although its attempt is on record"):
+        run(tmp_path / "d", *PRESS, "collect.trials=1")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["policy=expert"], "name the folder of the dataset"),
+        (["policy=expert", "collect.dir=d", "collect.nosie=1"], "did you mean collect.noise"),
+        (["policy=expert", "collect.dir=d", "collect.noise=-1"], r"collect.noise must lie in 0.0 .. 2.0"),
+        (["policy=expert", "collect.dir=d", "collect.noise=much"], "collect: .*much"),
+        (["policy=expert", "collect.dir=d", "run.trials=3"], "belongs to `memvla run`"),
+        (["policy=expert", "collect.dir=d", "collect.play=true"], "leave policy= out"),
+        (["policy=expert", "collect.dir=d", "learner.scale=1"], "without learner=NAME"),
+        (["policy=expert,random", "collect.dir=d"], "one policy"),
+        (["policy=expert", "collect.dir=d", "collect.drop_still=true", "collect.noise=0.1"], "drop_still"),
+        (["collect.dir=d"], "name a policy"),
+    ],
+)
+def test_a_mistake_in_the_command_is_named(words: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        compose_collect(["suite=lab_general", *words])
+
+
+def test_the_command_line_says_it_in_one_line_and_exit_code_1(tmp_path: Path) -> None:
+    words = ["collect", "suite=lab_general", "policy=expert", f"collect.dir={tmp_path}", "protocol.scene_seed=0"]
+    done = subprocess.run([sys.executable, "-m", "harness.cli", *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: protocol.scene_seed=0 may give scenes")
+    assert "Traceback" not in done.stderr
+
+
+def test_help_does_not_import_tensorflow() -> None:
+    code = "import sys, harness.cli, harness.collect; sys.exit('tensorflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
