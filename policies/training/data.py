@@ -7,15 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from envs.spec import ActionSpec
 from policies.training.demos import Demo, DemoError
 from policies.training.episodes import action_spec
 from policies.training.rlds import read_demos
 from policies.training.rlds_writing import read_collection
+from policies.training.statistics import statistics_of
 from policies.vla.conventions import CONVENTIONS, OPEN_IS_ONE
-from policies.vla.statistics import GRIPPER, ActionStatistics
+from policies.vla.statistics import ActionStatistics
 
 
 @dataclass(frozen=True)
@@ -29,8 +28,7 @@ class Data:
 
     def of(self, demo: Demo) -> ActionStatistics:
         """The statistics a demonstration's actions are normalised with."""
-        key = demo.dataset if demo.dataset in self.statistics else next(iter(self.statistics))
-        return ActionStatistics.of(self.statistics[key]["action"], key)
+        return ActionStatistics.of(self.statistics[demo.dataset]["action"], demo.dataset)
 
 
 def read_data(
@@ -49,10 +47,8 @@ def read_data(
     if len(set(actions.values())) > 1:
         said = "; ".join(f"{name}: {spec}" for name, spec in actions.items())
         raise DemoError(f"datasets of different action conventions cannot be trained together: {said}")
-    labelled = [demo for demo in demos if demo.actions is not None]
-    keys = [unnorm_key] if unnorm_key else sorted({demo.dataset for demo in labelled})
-    statistics = {key: statistics_of([demo for demo in labelled if unnorm_key or demo.dataset == key]) for key in keys}
-    return Data(tuple(demos), statistics, next(iter(actions.values())))
+    named = [replace(demo, dataset=unnorm_key) for demo in demos] if unnorm_key else demos
+    return Data(tuple(named), statistics_of(named), next(iter(actions.values())))
 
 
 def convention(folder: Path, dataset: str) -> ActionSpec:
@@ -66,21 +62,3 @@ def convention(folder: Path, dataset: str) -> ActionSpec:
         f"dataset {folder}: nothing says what its actions mean; known by name are {', '.join(CONVENTIONS)}, and "
         "datasets of `memvla collect` say it themselves"
     )
-
-
-def statistics_of(demos: Sequence[Demo]) -> dict[str, Any]:
-    """One entry of `dataset_statistics.json`: percentiles, mean and range of the actions of all frames. The gripper is
-    not to be normalised (mask)."""
-    every = np.concatenate([demo.actions for demo in demos if demo.actions is not None]).astype(np.float64)
-    mask = [True] * every.shape[1]
-    mask[GRIPPER] = False
-    action = {
-        "mean": every.mean(0).tolist(),
-        "std": every.std(0).tolist(),
-        "max": every.max(0).tolist(),
-        "min": every.min(0).tolist(),
-        "q01": np.quantile(every, 0.01, axis=0).tolist(),
-        "q99": np.quantile(every, 0.99, axis=0).tolist(),
-        "mask": mask,
-    }
-    return {"action": action, "num_transitions": len(every), "num_trajectories": len(demos)}

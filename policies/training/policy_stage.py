@@ -19,7 +19,7 @@ from policies.memoryvla.model import MemoryVLANetwork
 from policies.training.batches import BatchMaker, PolicyBatch
 from policies.training.data import Data, read_data
 from policies.training.losses import PolicyTraining
-from policies.training.windows import CallSampler, Piece, share
+from policies.training.windows import CallSampler, Piece
 from policies.training.world_files import load_world, read_world
 from policies.vla.checkpoint import fill, read_checkpoint, save_checkpoint
 from policies.vla.config import ModelConfig, changed, preset
@@ -39,8 +39,8 @@ GROUNDING = "grounding.safetensors"
 class Sampler(Protocol):
     """Decides which frames an update sees."""
 
-    def plan(self, update: int) -> list[Piece]:
-        """All pieces of the batch."""
+    def draw(self, update: int, rank: int, world: int) -> tuple[list[Piece], float]:
+        """The pieces of process `rank` of `world`, and the number its summed losses are divided by."""
 
 
 class PolicyStage:
@@ -54,12 +54,11 @@ class PolicyStage:
         self._tokenizer, self._card = tokenizer, card
         vlm: Any = training.network.vlm
         self.blocks: tuple[nn.Module, ...] = (*vlm.llm_backbone.model.layers,)
-        self.frames = round(sum(len(piece.frames) for update in range(20) for piece in sampler.plan(update)) / 20)
+        self.frames = round(sum(sampler.draw(update, 0, 1)[1] for update in range(20)) / 20)
 
     def draw(self, update: int, rank: int, world: int) -> PolicyBatch:
         """See `policies.training.stage.Stage`."""
-        mine, frames = share(self._sampler.plan(update), rank, world)
-        return self._maker.batch(mine, frames)
+        return self._maker.batch(*self._sampler.draw(update, rank, world))
 
     def save(self, folder: Path, state: dict[str, Tensor]) -> None:
         """Write a policy in our own format: what training alone needed is left out."""

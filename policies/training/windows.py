@@ -57,6 +57,10 @@ class CallSampler:
     seed: int
     weights: dict[str, float] | None = None
 
+    def draw(self, update: int, rank: int, world: int) -> tuple[list[Piece], float]:
+        """The pieces of process `rank` of `world`, and the number its summed losses are divided by."""
+        return share(self.plan(update), rank, world)
+
     def plan(self, update: int) -> list[Piece]:
         """All pieces of one update."""
         names = sorted(set(self.groups))

@@ -1,0 +1,129 @@
+"""What a policy network learns from: the same computation as acting, and losses that do not depend on how many share
+the work."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from policies.cogact.model import CogACTNetwork
+from policies.memoryvla.model import MemoryVLANetwork
+from policies.training.batches import BatchMaker, PolicyBatch
+from policies.training.losses import PolicyTraining
+from policies.training.windows import CallSampler, share
+from policies.vla.config import ModelConfig, changed, preset
+from policies.vla.language import Prompter, WorldPrompter, lab_tokenizer
+from policies.vla.model import Inputs
+from policies.vla.statistics import ActionStatistics
+from tests.policies.training.lab_demos import lab_demo
+
+DEMOS = [("press_by_colour", 0), ("remember_colour_3", 0), ("press_by_colour", 1)]
+
+
+def config_of(family: str, **memory: Any) -> ModelConfig:
+    return changed(replace(preset("lab", family), views=2, state=8), {"memory": memory})
+
+
+def network_of(config: ModelConfig) -> Any:
+    torch.manual_seed(0)
+    network = (CogACTNetwork if config.family == "cogact" else MemoryVLANetwork)(config)
+    with torch.no_grad():  # weights that start at zero would hide what flows through them
+        for parameter in network.parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))
+    return network
+
+
+def batch_of(config: ModelConfig, *, rank: int = 0, world: int = 1, bins: int = 12) -> PolicyBatch:
+    demos = [lab_demo(*each) for each in DEMOS]
+    tokenizer = lab_tokenizer()
+    dreams = config.imagination
+    maker = BatchMaker(
+        demos,
+        config,
+        ("front", "wrist"),
+        Prompter(tokenizer, config.language),
+        lambda demo: ActionStatistics.unit(7),
+        repeats=3,
+        waypoint_bins=bins,
+        world_prompter=WorldPrompter(tokenizer, dreams.text_tokens, dreams.text_vocabulary) if dreams else None,
+        dream_shape=(dreams.frames, 4, dreams.grid, dreams.grid) if dreams else (),
+    )
+    sampler = CallSampler([len(d) for d in demos], [str(i) for i in range(3)], 4, 4, 12, 1)
+    return maker.batch(*share(sampler.plan(0), rank, world))
+
+
+def row(inputs: Inputs, n: int) -> Inputs:
+    """One frame of a batch, as one policy call."""
+    parts = {name: getattr(inputs, name) for name in inputs.__dataclass_fields__}
+    return Inputs(**{name: None if part is None else part[n : n + 1] for name, part in parts.items()})
+
+
+@pytest.mark.parametrize(
+    ("family", "memory"),
+    [
+        ("cogact", {}),
+        ("memoryvla", {}),
+        ("memoryvla", {"length": 3}),  # merges happen
+        ("memoryvla", {"write": "fused", "length": 4}),
+        ("memoryvla_pp", {}),
+    ],
+)
+def test_what_conditions_the_action_in_training_is_what_conditions_it_when_acting(
+    family: str, memory: dict[str, Any]
+) -> None:
+    config = config_of(family, **memory)
+    network = network_of(config).eval()
+    batch = batch_of(config)
+    training = PolicyTraining(network, config).eval()
+    with torch.no_grad():
+        seen, vision = network.vlm(batch.inputs)
+        cognition, perception = training._remember(seen, vision, batch)
+        stores = network.memory.new_stores(batch.grid[0]) if family != "cogact" else {}
+        for n, place in enumerate(batch.place.tolist()):
+            slot = torch.tensor([place // batch.grid[1]])
+            alone = network(row(batch.inputs, n), *(() if family == "cogact" else (stores, slot)))
+            assert torch.allclose(cognition[n : n + 1], alone[0], atol=5e-4)
+            if perception is not None:
+                assert torch.allclose(perception[n : n + 1], alone[1], atol=5e-4)
+    assert len(batch.place) == sum(batch.inputs.times == 0) + sum(batch.inputs.times > 0)
+
+
+@pytest.mark.parametrize("family", ["cogact", "memoryvla"])
+def test_the_mean_loss_of_the_shares_is_the_loss_of_the_batch(family: str) -> None:
+    config = config_of(family)
+    training = PolicyTraining(network_of(config), config, goal_weight=0.3, bins=12).eval()
+    with torch.no_grad():
+        whole = training(batch_of(config))
+        parts = [training(batch_of(config, rank=rank, world=2)) for rank in range(2)]
+    for name, loss in whole.items():
+        assert float(sum(part[name] for part in parts) / 2) == pytest.approx(float(loss), rel=1e-5)
+
+
+def test_gradient_reaches_every_trained_weight_and_none_of_the_world_model() -> None:
+    config = config_of("memoryvla_pp")
+    training = PolicyTraining(network_of(config), config, goal_weight=0.3, bins=12)
+    training(batch_of(config))["loss"].backward()
+    without = [n for n, p in training.named_parameters() if p.requires_grad and p.grad is None]
+    assert without == []
+    frozen = [n for n, p in training.named_parameters() if not p.requires_grad]
+    assert frozen and all(n.startswith("network.imagination.world.") for n in frozen)
+
+
+def test_a_few_updates_on_one_batch_lower_its_loss() -> None:
+    config = config_of("memoryvla")
+    training = PolicyTraining(network_of(config), config, goal_weight=0.3, bins=12)
+    optimiser = torch.optim.AdamW(training.parameters(), 1e-3)
+    batch = batch_of(config)
+    losses = []
+    for _ in range(12):
+        loss = training(batch)["loss"]
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.8 * losses[0]
+    assert np.isfinite(losses).all()
