@@ -6,7 +6,9 @@ import csv
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,8 +24,6 @@ ENVIRONMENT = {
     "PYTHONUNBUFFERED": "1",
 }
 
-Start = Callable[..., "subprocess.Popen[str]"]
-
 
 @pytest.fixture(autouse=True)
 def recipes_of_tests(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,9 +34,16 @@ def command(folder: Path, *words: str) -> list[str]:
     return [sys.executable, "-m", "harness.cli", "train", "recipe=finder", f"train.dir={folder}", *words]
 
 
-def started(folder: Path, *words: str) -> subprocess.Popen[str]:
+@contextmanager
+def started(folder: Path, *words: str) -> Iterator[subprocess.Popen[str]]:
+    """The command at work; killed at the end if it still is."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command(folder, *words), env=ENVIRONMENT, text=True, **pipes)  # type: ignore[call-overload, no-any-return]
+    process = subprocess.Popen(command(folder, *words), env=ENVIRONMENT, text=True, **pipes)  # type: ignore[call-overload]
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def ended(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -56,3 +63,12 @@ def losses(folder: Path) -> list[float]:
 
 def weights(folder: Path) -> dict[str, Tensor]:
     return load_file(folder / "checkpoint" / "finder.safetensors")
+
+
+def until_row(folder: Path, row: int) -> None:
+    """Wait until the log has so many rows."""
+    for _ in range(6000):
+        if (folder / "log.csv").exists() and len(table(folder)) >= row:
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"{folder} never came to row {row}")

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,7 @@ from harness.training import train_command
 from policies.base import PolicyError
 from policies.training.options import TrainingError
 from policies.training.state import UNFINISHED, last_state
-from tests.policies.training.conftest import ENVIRONMENT, ended, losses, started, table, weights
+from tests.policies.training.conftest import ENVIRONMENT, ended, losses, started, table, until_row, weights
 
 
 def trained(folder: Path, *words: str) -> list[float]:
@@ -27,15 +26,6 @@ def trained(folder: Path, *words: str) -> list[float]:
     console = Console(file=sys.stdout, width=160)
     assert train_command(["recipe=finder", f"train.dir={folder}", *words], console) == 0
     return losses(folder)
-
-
-def until_row(folder: Path, row: int) -> None:
-    """Wait until the log has so many rows."""
-    for _ in range(600):
-        if (folder / "log.csv").exists() and len(table(folder)) >= row:
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"{folder} never came to row {row}")
 
 
 def same_weights(one: Path, other: Path) -> bool:
@@ -46,10 +36,8 @@ def same_weights(one: Path, other: Path) -> bool:
 def test_a_killed_training_goes_on_bit_for_bit(tmp_path: Path) -> None:
     words = ("train.updates=24", "train.schedule=cosine", "train.warmup=4", "train.ema=0.9", "train.state_every=5")
     trained(tmp_path / "whole", *words)
-    process = started(tmp_path / "killed", *words, "slow=0.1")
-    until_row(tmp_path / "killed", 13)
-    process.kill()
-    process.communicate()
+    with started(tmp_path / "killed", *words, "slow=0.1"):
+        until_row(tmp_path / "killed", 13)
     kept = last_state(tmp_path / "killed")
     assert kept is not None
     assert 10 <= kept.update < 24
@@ -65,10 +53,10 @@ def test_a_killed_training_goes_on_bit_for_bit(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_lets_the_update_end_keeps_the_state_and_says_how_to_resume(tmp_path: Path, number: int) -> None:
     words = ("train.updates=30", "train.state_every=0", "slow=0.1")
-    process = started(tmp_path / "it", *words)
-    until_row(tmp_path / "it", 3)
-    process.send_signal(number)
-    said, _ = process.communicate(timeout=60)
+    with started(tmp_path / "it", *words) as process:
+        until_row(tmp_path / "it", 3)
+        process.send_signal(number)
+        said, _ = process.communicate(timeout=200)
     assert process.returncode == 130
     done = len(table(tmp_path / "it"))
     assert done < 30
