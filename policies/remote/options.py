@@ -72,7 +72,7 @@ class Options:
         secure = parts.scheme in ("https", "wss")
         scheme = ("wss" if secure else "ws") if socket else ("https" if secure else "http")
         base = parts.path.rstrip("/")
-        whole = base if base.endswith(path.rstrip("/") or "\0") else base + path
+        whole = base if base.endswith(path.rstrip("/")) else base + path
         return urlunsplit((scheme, parts.netloc, whole or "/", parts.query, ""))
 
     def headers(self) -> dict[str, str]:
