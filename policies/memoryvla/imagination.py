@@ -78,13 +78,32 @@ class WorldModel(nn.Module):
                 eos_token_id=options.text_vocabulary - 1,
             )
         )
+        self.fill_groups()
         self.requires_grad_(False)
         self.eval()
+
+    def fill_groups(self) -> None:
+        """Give every group norm at least four channels a group, as in SVD. diffusers fixes 32 groups: at 32 channels
+        that is one channel each, and such a norm forgets how strong a channel is in a picture."""
+        for norm in self.modules():
+            if isinstance(norm, nn.GroupNorm):
+                norm.num_groups = min(norm.num_groups, max(norm.num_channels // 4, 1))
 
     def train(self, mode: bool = True) -> WorldModel:
         """Stays in evaluation mode: it is frozen while the policy trains."""
         super().train(False)
         return self
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights."""
+        found: torch.dtype = self.unet.conv_in.weight.dtype
+        return found
+
+    @property
+    def scale(self) -> float:
+        """What latents are multiplied with before they are denoised (SVD's constant; the condition is not)."""
+        return float(self.vae.config.scaling_factor)
 
     @property
     def noise_shape(self) -> tuple[int, int, int, int]:
@@ -104,18 +123,49 @@ class WorldModel(nn.Module):
         denoise; the last only gives features.
         """
         scheduler = self._scheduler(noise.device)
-        dtype = next(self.unet.parameters()).dtype
-        given = self.encode(picture, dtype)[:, None].expand(-1, noise.shape[1], -1, -1, -1)
+        given = self.encode(picture, self.dtype)
         words = self.read(ids)
-        x = noise.to(dtype) * scheduler.init_noise_sigma
         last = self.options.steps - 1
-        for i in range(last):
-            step = scheduler.timesteps[i]
-            told = torch.cat([scheduler.scale_model_input(x, step), given], dim=2)
+        x = self._denoise(noise, given, words, scheduler, last)
+        step = scheduler.timesteps[last]
+        return self._features(_told(scheduler.scale_model_input(x, step), given), step, words)
+
+    @torch.no_grad()
+    def sample(self, picture: Tensor, ids: Tensor, noise: Tensor, steps: int | None = None) -> Tensor:
+        """The frames to come as latents [B, F, 4, grid, grid], as `decode` takes them; arguments as for `imagine`.
+
+        steps: how many of the schedule's steps (None: all of it). After fewer, the last step's estimate of the clean
+        latents: after one, from pure noise, that is the mean over all futures.
+        """
+        scheduler = self._scheduler(noise.device)
+        count = self.options.schedule if steps is None else steps
+        given, words = self.encode(picture, self.dtype), self.read(ids)
+        x = self._denoise(noise, given, words, scheduler, count - 1)
+        sigma = scheduler.sigmas[count - 1].to(x)
+        return self.clean(x, sigma.expand(len(x)), given, words)
+
+    def _denoise(self, noise: Tensor, given: Tensor, words: Tensor, scheduler: Any, count: int) -> Tensor:
+        """The first so many steps of the schedule, from pure noise."""
+        x = noise.to(self.dtype) * scheduler.init_noise_sigma
+        for step in scheduler.timesteps[:count]:
+            told = _told(scheduler.scale_model_input(x, step), given)
             velocity = self.unet(told, step, words, self._about(len(x), x), return_dict=False)[0]
             x = scheduler.step(velocity, step, x).prev_sample
-        told = torch.cat([scheduler.scale_model_input(x, scheduler.timesteps[last]), given], dim=2)
-        return self._features(told, scheduler.timesteps[last], words)
+        return x
+
+    def clean(self, noisy: Tensor, sigma: Tensor, given: Tensor, words: Tensor) -> Tensor:
+        """The clean latents [B, F, 4, grid, grid] estimated from noisy ones, under EDM's preconditioning for velocity
+        prediction (Karras et al. 2022; Blattmann et al. 2023, appendix D): what training regresses.
+
+        noisy = clean + sigma * noise; sigma [B]; given: `encode`'s latent [B, 4, grid, grid]; words: `read`'s.
+        """
+        s = sigma[:, None, None, None, None]
+        norm = (s**2 + 1).sqrt()
+        told = _told(noisy / norm, given)
+        velocity: Tensor = self.unet(told, 0.25 * sigma.log(), words, self._about(len(told), told), return_dict=False)[
+            0
+        ]
+        return noisy / norm**2 - velocity * (s / norm)
 
     def _features(self, told: Tensor, step: Tensor, words: Tensor) -> list[Tensor]:
         """Outputs of the first up blocks. The trunk is the UNet itself, weights and code, without what comes after."""
@@ -137,12 +187,28 @@ class WorldModel(nn.Module):
 
     def encode(self, picture: Tensor, dtype: torch.dtype) -> Tensor:
         """The present picture as SVD's condition: the mode of its latent, not scaled, [B, 4, grid, grid]."""
+        latent: Tensor = self.vae.encode(self.pixels(picture).to(dtype)).latent_dist.mode()
+        return latent
+
+    def pixels(self, picture: Tensor) -> Tensor:
+        """Pictures uint8 [B, H, W, 3] as the VAE takes them: -1 ... 1 [B, 3, size, size]."""
         pixels = picture.permute(0, 3, 1, 2).float() / 127.5 - 1
         size = (self.options.size, self.options.size)
         if pixels.shape[-2:] != size:
             pixels = functional.interpolate(pixels, size, mode="bilinear", antialias=True, align_corners=False)
-        latent: Tensor = self.vae.encode(pixels.to(dtype)).latent_dist.mode()
-        return latent
+        return pixels
+
+    def latents(self, picture: Tensor) -> Tensor:
+        """Pictures as the UNet denoises them: `encode`'s latents scaled to about unit variance, [B, 4, grid, grid]."""
+        return self.encode(picture, self.dtype) * self.scale
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Scaled latents [B, F, 4, grid, grid] as pictures uint8 [B, F, size, size, 3]; each frame for itself."""
+        shape = latents.shape[:2]
+        pixels = self.vae.decode(latents.flatten(0, 1) / self.scale, num_frames=1).sample
+        shown = ((pixels.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+        found: Tensor = shown.permute(0, 2, 3, 1).reshape(*shape, *pixels.shape[-2:], 3)
+        return found
 
     def read(self, ids: Tensor) -> Tensor:
         """The instruction [B, S, cross]: last hidden states of the text encoder, repeated on channels to the UNet's
@@ -170,6 +236,11 @@ class WorldModel(nn.Module):
         )
         scheduler.set_timesteps(self.options.schedule, device=device)
         return scheduler
+
+
+def _told(noisy: Tensor, given: Tensor) -> Tensor:
+    """What the UNet is told: noisy latents [B, F, 4, grid, grid] and the condition [B, 4, grid, grid] by every one."""
+    return torch.cat([noisy, given[:, None].expand(-1, noisy.shape[1], -1, -1, -1)], dim=2)
 
 
 class FeaturePyramid(nn.Module):
