@@ -31,6 +31,13 @@ from policies.training.trainer import Team
 
 STOP = "stop.asked"
 MESSAGES = "messages.jsonl"
+SURROUNDINGS = {
+    "RAY_TRAIN_V2_ENABLED": "1",
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "900",  # a busy machine imports torch in minutes
+    "RAY_worker_niceness": "0",  # the training is what this machine is for: Ray's own choice is 15
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DISABLE_IMPORT_WARNING": "1",
+}
 POLL_S = 0.5
 HANG_S = 1800
 """Seconds after which a process that waits for the others counts them as hung."""
@@ -165,9 +172,8 @@ def _mistake(failure: BaseException) -> BaseException:
 
 @contextlib.contextmanager
 def _ray(options: TrainOptions) -> Iterator[None]:
-    os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("RAY_DISABLE_IMPORT_WARNING", "1")
+    for name, value in SURROUNDINGS.items():
+        os.environ.setdefault(name, value)
     try:
         import ray
         import ray.train
