@@ -28,9 +28,9 @@ from harness.runtimes import require
 from harness.scene_probe import refuse_evaluation_scenes
 from policies.training.demos import DemoError
 from policies.training.episodes import Episode, file_name, read_episode
-from policies.training.filters import filtered
+from policies.training.filters import NothingLeft, filtered
 from policies.training.rlds import read_actions
-from policies.training.rlds_writing import Finished, append, packed_scenes
+from policies.training.rlds_writing import Finished, append, packed_scenes, read_collection
 from policies.training.statistics import statistics_of, write_statistics
 from policies.training.tfds import load_tfds
 from reports.records import EpisodeRecord
@@ -105,7 +105,8 @@ def compose_collect(words: Sequence[str]) -> CollectConfig:
     """Compose the overrides of one command. Raises ConfigError or SuiteError."""
     ours = [word.removeprefix("collect.") for word in words if word.startswith("collect.")]
     learner = [word for word in words if word.startswith(("learner=", "learner."))]
-    rest = [word for word in words if not word.startswith(("collect.", "learner=", "learner."))]
+    execute = [word.partition("=")[2] for word in words if word.startswith("protocol.execute=")]
+    rest = [word for word in words if not word.startswith(("collect.", "learner=", "learner.", "protocol.execute="))]
     settings = _settings(ours)
     if refused := [word for word in rest if word.startswith("run.")]:
         raise ConfigError(f"{refused[0]!r} belongs to `memvla run`; see memvla collect --help")
@@ -127,7 +128,7 @@ def compose_collect(words: Sequence[str]) -> CollectConfig:
         raise ConfigError("collect takes one policy: the demonstrator")
     _refuse_evaluation_scenes(made, settings)
     taught = _learner(learner, [*rest, *engine])
-    return CollectConfig(replace(made, policies=(_recorder(made, settings, taught),)), settings)
+    return CollectConfig(replace(made, policies=(_recorder(made, settings, taught, execute),)), settings)
 
 
 def _settings(words: Sequence[str]) -> CollectSettings:
@@ -208,7 +209,9 @@ def _learner(words: Sequence[str], rest: Sequence[str]) -> PolicyConfig | None:
     return made.policies[0]
 
 
-def _recorder(config: RunConfig, settings: CollectSettings, learner: PolicyConfig | None) -> PolicyConfig:
+def _recorder(
+    config: RunConfig, settings: CollectSettings, learner: PolicyConfig | None, execute: Sequence[str]
+) -> PolicyConfig:
     def plain(policy: PolicyConfig | None) -> dict[str, Any] | None:
         return (
             None if policy is None else {"name": policy.name, "target": policy.target, "options": dict(policy.options)}
@@ -222,6 +225,7 @@ def _recorder(config: RunConfig, settings: CollectSettings, learner: PolicyConfi
         "scene_seed": seeds.pop(),
         "demonstrator": None if settings.play else plain(config.policies[0]),
         "learner": plain(learner),
+        **({"execute": _positive("protocol.execute", execute[-1])} if execute else {}),
         "beta": settings.beta,
         "cameras": list(settings.cameras) or None,
         "speed": settings.speed,
@@ -234,6 +238,12 @@ def _recorder(config: RunConfig, settings: CollectSettings, learner: PolicyConfi
         },
     }
     return PolicyConfig("attempts", "harness.recording:RecordingPolicy", options)
+
+
+def _positive(name: str, text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise ConfigError(f"{name} must be a number of 1 or more, was {text!r}")
+    return int(text)
 
 
 # ---------------------------------------------------------------------- carrying it out
@@ -304,6 +314,7 @@ class Packer:
     def __init__(self, config: CollectConfig, run: Run) -> None:
         self._config, self._run = config, run
         self._episodes = run.folder.parent / EPISODES
+        self._empty: list[str] = read_collection(config.folder).get("filtered_to_nothing", [])
         config.folder.mkdir(parents=True, exist_ok=True)
 
     def pack(self) -> None:
@@ -315,7 +326,11 @@ class Packer:
         packed = packed_scenes(self._config.folder)
         scored = [record for record in self._run.store.episodes() if record.scored]
         wanted = [record for record in scored if self._wants(record)]
-        fresh = [record for record in wanted if (record.suite, record.task, record.trial) not in packed]
+        fresh = [
+            record
+            for record in wanted
+            if (record.suite, record.task, record.trial) not in packed and str(record.scene) not in self._empty
+        ]
         try:
             append(self._config.folder, self._finished(fresh), {"attempts": self._account(scored), **self._said()})
         except OSError as error:
@@ -336,8 +351,12 @@ class Packer:
         rules = self._config.collect
         for record in records:
             episode: Episode = read_episode(self._file(record))
-            episode = filtered(episode, noops=rules.drop_noops, still=rules.drop_still)
-            yield Finished(episode, record.outcome == "success", record.scene_hash)
+            try:
+                episode = filtered(episode, noops=rules.drop_noops, still=rules.drop_still)
+            except NothingLeft:
+                self._empty.append(str(record.scene))
+            else:
+                yield Finished(episode, record.outcome == "success", record.scene_hash)
 
     def _account(self, scored: Sequence[EpisodeRecord]) -> dict[str, dict[str, int]]:
         """Attempts by task and outcome, over everything that was ever recorded here."""
@@ -348,7 +367,11 @@ class Packer:
 
     def _said(self) -> Mapping[str, Any]:
         policy = self._run.policy
-        return {"failed_kept": self._config.keeps_failed, "recorder": dict(policy.options)}
+        return {
+            "failed_kept": self._config.keeps_failed,
+            "filtered_to_nothing": self._empty,
+            "recorder": dict(policy.options),
+        }
 
     def conclude(self, console: Console) -> None:
         """Write the statistics, and say in the last line what is in the dataset and what was left out."""
@@ -359,7 +382,8 @@ class Packer:
         failed = sum(record.outcome != "success" for record in scored)
         console.print(
             f"{kept} episodes in {self._config.folder}; {failed} of {len(scored)} attempts failed and were "
-            f"{'kept' if self._config.keeps_failed else 'left out'}",
+            f"{'kept' if self._config.keeps_failed else 'left out'}"
+            + (f"; {len(self._empty)} had no frame left after filtering" if self._empty else ""),
             highlight=False,
             soft_wrap=True,
         )

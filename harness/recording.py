@@ -29,6 +29,7 @@ from policies.base import (
     noise_generator,
 )
 from policies.training.episodes import Episode, encode_png, write_episode
+from suites.protocol import load_suite
 
 OPEN_IS_ONE = Gripper(open=1.0, closed=0.0)
 """The gripper of recorded actions, as the whole family trains on it."""
@@ -75,6 +76,7 @@ class Actor:
 
     policy: Policy
     cameras: tuple[str, ...]
+    execute: int
     buffers: dict[EpisodeId, list[Floats]] = field(default_factory=dict)
     calls: dict[EpisodeId, int] = field(default_factory=dict)
 
@@ -87,7 +89,7 @@ class Actor:
         """Whether the next action takes a policy call."""
         return not self.buffers[episode]
 
-    def act(self, episode: EpisodeId, seen: Observation, execute: int) -> Floats:
+    def act(self, episode: EpisodeId, seen: Observation) -> Floats:
         """Its next action, float32 [A], in its own convention."""
         if not self.buffers[episode]:
             view = replace(
@@ -100,7 +102,7 @@ class Actor:
             actions = np.asarray(reply.actions, dtype=np.float32)
             if actions.ndim != 2 or not np.isfinite(actions).all():
                 raise PolicyError(f"the action chunk of {self.policy.spec.name} is not [T, A] of finite numbers")
-            self.buffers[episode] = list(actions[:execute])
+            self.buffers[episode] = list(actions[: self.execute])
             self.calls[episode] += 1
         return self.buffers[episode].pop(0)
 
@@ -126,6 +128,7 @@ class Session:
     push: int
     instruction: str
     pushed: int = 0
+    unrecorded: tuple[Observation, Floats | None, Floats] | None = None
     by_learner: bool = False
     pictures: dict[str, list[bytes]] = field(default_factory=dict)
     state: list[Floats] = field(default_factory=list)
@@ -138,8 +141,9 @@ class Session:
 class RecordingPolicy(Policy):
     """Wraps a demonstrator (none: random motion, for play videos) and, for relabelling, a learner.
 
-    demonstrator, learner: `{name, target, options}` of a policy; beta: share of the learner's calls in which the
-    demonstrator drives instead (DAgger); folder: where episodes are written; cameras: recorded ones (None: all);
+    demonstrator, learner: `{name, target, options}` of a policy; execute: actions of the learner carried out per call
+    (None: as the suite's protocol says, else the learner); beta: share of the learner's calls in which the demonstrator
+    drives instead (DAgger); folder: where episodes are written; cameras: recorded ones (None: all);
     gripper_change: how often random motion opens or closes, per step. Raises PolicyError, before anything runs, for a
     demonstrator that must be executed several steps at a time, and for noise on actions that have no limit.
     """
@@ -152,6 +156,7 @@ class RecordingPolicy(Policy):
         scene_seed: int,
         demonstrator: Mapping[str, Any] | None = None,
         learner: Mapping[str, Any] | None = None,
+        execute: int | None = None,
         beta: float = 0.0,
         cameras: Sequence[str] | None = None,
         disturbance: Mapping[str, Any] | None = None,
@@ -170,8 +175,9 @@ class RecordingPolicy(Policy):
             raise PolicyError(
                 f"no camera {', '.join(missing)} in {context.suite}; there are {', '.join(self._offered)}"
             )
-        self._expert = self._build(demonstrator)
-        self._learner = self._build(learner)
+        execute = execute or load_suite(context.suite).protocol.execute
+        self._expert = self._build(demonstrator, 1)
+        self._learner = self._build(learner, execute)
         self._refuse_what_cannot_be()
         inner = [actor.policy.spec for actor in (self._expert, self._learner) if actor]
         needed = {name for spec in inner for name in spec.cameras} | set(self._recorded)
@@ -191,11 +197,14 @@ class RecordingPolicy(Policy):
         )
         self._folder.mkdir(parents=True, exist_ok=True)
 
-    def _build(self, config: Mapping[str, Any] | None) -> Actor | None:
+    def _build(self, config: Mapping[str, Any] | None, execute: int | None) -> Actor | None:
         if not config:
             return None
-        policy = PolicyConfig(**config).build(self._context)
-        return Actor(policy, policy.spec.cameras)
+        policy = PolicyConfig(**config).build(replace(self._context, execute=execute))
+        spec = policy.spec
+        if (execute or 1) > spec.chunk:
+            raise PolicyError(f"policy {spec.name} answers with {spec.chunk} actions, {execute} are to be executed")
+        return Actor(policy, spec.cameras, execute or spec.execute)
 
     def _actors(self) -> list[Actor]:
         return [actor for actor in (self._expert, self._learner) if actor is not None]
@@ -213,7 +222,7 @@ class RecordingPolicy(Policy):
                 "need one that answers at every step (policy=expert, or policy.execute=1)"
             )
         for actor in self._actors():
-            if actor.policy.spec.needs_every_frame and actor.policy.spec.execute != 1:
+            if actor.policy.spec.needs_every_frame and actor.execute != 1:
                 raise PolicyError(f"policy {actor.policy.spec.name} needs every frame: not supported while recording")
 
     # ------------------------------------------------------------------ the contract
@@ -252,13 +261,15 @@ class RecordingPolicy(Policy):
             done = self._disturbed(session, self._chosen(session, seen, label))
         if not pushing or self._disturbance.off_course_recorded:
             self._note(session, seen, label, done)
+        else:
+            session.unrecorded = (seen, label, done)
         return ActReply(request.episode, request.step, self._to_env(done[None]))
 
     def _label(self, episode: EpisodeId, seen: Observation) -> Floats | None:
         """What the demonstrator does now, in the recorded convention, float32 [A]."""
         if self._expert is None:
             return None
-        label: Floats = self._to_label[0](self._expert.act(episode, seen, 1)[None])[0]
+        label: Floats = self._to_label[0](self._expert.act(episode, seen)[None])[0]
         return label
 
     def _chosen(self, session: Session, seen: Observation, label: Floats) -> Floats:
@@ -268,7 +279,7 @@ class RecordingPolicy(Policy):
             return label
         if learner.due(episode):
             session.by_learner = session.chance.random() >= self._beta
-        own = self._to_label[1](learner.act(episode, seen, learner.policy.spec.execute)[None])[0]
+        own = self._to_label[1](learner.act(episode, seen)[None])[0]
         return own if session.by_learner else label
 
     def _pushing(self, session: Session, seen: Observation) -> bool:
@@ -320,14 +331,21 @@ class RecordingPolicy(Policy):
             actor.end(episodes)
         for episode in episodes:
             session = self._live.pop(episode, None)
-            if session is not None and session.timesteps:
-                try:
-                    write_episode(self._episode(session), self._folder)
-                except OSError as error:
-                    raise PolicyError(
-                        f"cannot write the recorded episode {episode} into {self._folder}: {error.strerror or error}; "
-                        "make room and run the same command again: finished episodes are kept"
-                    ) from error
+            if session is None:
+                continue
+            if not session.timesteps and session.unrecorded is not None:  # it ended while it was pushed off course
+                self._note(session, *session.unrecorded)
+            if session.timesteps:
+                self._write(episode, session)
+
+    def _write(self, episode: EpisodeId, session: Session) -> None:
+        try:
+            write_episode(self._episode(session), self._folder)
+        except OSError as error:
+            raise PolicyError(
+                f"cannot write the recorded episode {episode} into {self._folder}: {error.strerror or error}; make "
+                "room and run the same command again: finished episodes are kept"
+            ) from error
 
     def _episode(self, session: Session) -> Episode:
         episode = session.start.episode

@@ -22,6 +22,10 @@ NOOP = 1e-4
 """Norm of a motion that counts as none (OpenVLA's rule for the `no_noops` datasets)."""
 
 
+class NothingLeft(DemoError):
+    """A filter took every frame of an episode."""
+
+
 def moving(actions: Numbers, *, threshold: float = NOOP) -> Mask:
     """Which steps do something, bool [T]: a motion (all but the last number) of at least `threshold`, or a gripper
     other than at the last step kept. At the first step the gripper does not count."""
@@ -57,7 +61,7 @@ def filtered(episode: Episode, *, noops: bool = False, still: bool = False) -> E
             raise DemoError(f"{episode}: no-ops are told by labels, and it has none")
         keep = moving(episode.actions)
         if not keep.any():
-            raise DemoError(f"{episode}: every step is a no-op")
+            raise NothingLeft(f"{episode}: every step is a no-op")
         episode = episode.select(keep)
     return _still_filtered(episode) if still else episode
 
@@ -70,7 +74,7 @@ def _still_filtered(episode: Episode) -> Episode:
     positions, turns = _poses(episode)
     kept = np.flatnonzero(changed_places(positions, turns))
     if len(kept) < 2:
-        raise DemoError(f"{episode}: the real-robot filter leaves {len(kept)} frame; it never moved")
+        raise NothingLeft(f"{episode}: the real-robot filter leaves {len(kept)} frame; it never moved")
     spec, short = episode.action, episode.select(kept[:-1])
     if spec.absolute or spec.frame == "tool" or spec.rotation not in (Rotation.EULER_XYZ, Rotation.AXIS_ANGLE):
         raise DemoError(f"{episode}: the real-robot filter needs changes of pose in a fixed frame, its actions: {spec}")

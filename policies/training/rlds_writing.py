@@ -196,8 +196,6 @@ def append(folder: Path, finished: Iterable[Finished], account: Mapping[str, Any
     try:
         before = read_collection(folder)
         count, collection = _write(folder, staging, finished, before)
-        if count == 0 and not before:
-            return 0
         collection |= account
         (staging / COLLECTION).write_text(json.dumps(collection, indent=1, sort_keys=True) + "\n")
         _move(staging, folder)

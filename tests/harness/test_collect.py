@@ -144,9 +144,8 @@ def test_failed_episodes_are_left_out_and_counted(tmp_path: Path) -> None:
     assert "failure" in outcomes.values(), "so much noise must spoil something"
     kept = [] if "success" not in outcomes.values() else [demo.trial for demo in read_demos(tmp_path / "d")]
     assert kept == [trial for trial, outcome in sorted(outcomes.items()) if outcome == "success"]
-    if kept:
-        counted = read_collection(tmp_path / "d")["attempts"]["lab_general/stack"]
-        assert counted["failure"] == sum(outcome == "failure" for outcome in outcomes.values())
+    counted = read_collection(tmp_path / "d")["attempts"]["lab_general/stack"]
+    assert counted["failure"] == sum(outcome == "failure" for outcome in outcomes.values())
 
 
 def test_a_collection_is_resumed_and_grows(tmp_path: Path) -> None:
@@ -173,6 +172,32 @@ def test_the_same_command_gives_the_same_demonstrations(tmp_path: Path) -> None:
     assert any(
         len(one) != len(other) or (one != other).any() for one, other in zip(actions("a"), actions("c"), strict=True)
     )
+
+
+def test_an_episode_that_ends_while_it_is_pushed_is_its_last_frame(tmp_path: Path) -> None:
+    words = ("suite=point", "policy=expert", "cluster=inline", "collect.trials=2", "protocol.max_steps=2")
+    run(tmp_path / "d", *words, "collect.off_course=1", "collect.keep_failed=true")
+    assert [(len(demo), demo.actions is not None) for demo in read_demos(tmp_path / "d")] == [(1, True), (1, True)]
+
+
+def test_an_episode_of_which_a_filter_leaves_nothing_is_left_out_and_counted(tmp_path: Path) -> None:
+    words = ("suite=point", "policy=random", "policy.chunk=1", "policy.scale=0", "cluster=inline", "collect.trials=2")
+    for _ in range(2):
+        assert run(tmp_path / "d", *words, "collect.drop_noops=true", "collect.keep_failed=true") == 0
+        assert read_collection(tmp_path / "d")["filtered_to_nothing"] == ["point/reach/0", "point/reach/1"]
+    with pytest.raises(DemoError, match="is no RLDS dataset"):
+        next(read_demos(tmp_path / "d"))
+
+
+def test_a_learner_is_executed_as_the_command_or_the_suite_or_it_says(tmp_path: Path) -> None:
+    words = ("suite=point", "policy=expert", "learner=random", "learner.chunk=4", "cluster=inline", "collect.trials=2")
+    run(tmp_path / "as_it_says", *words, "protocol.max_steps=8")
+    run(tmp_path / "as_told", *words, "protocol.max_steps=8", "protocol.execute=2")
+    for one, other in zip(steps_of(tmp_path / "as_it_says"), steps_of(tmp_path / "as_told"), strict=True):
+        np.testing.assert_array_equal(one["executed_action"][:2], other["executed_action"][:2])
+        assert not np.array_equal(one["executed_action"][2:4], other["executed_action"][2:4])
+    with pytest.raises(PolicyError, match="answers with 4 actions, 5 are to be executed"):
+        run(tmp_path / "more", *words, "protocol.execute=5")
 
 
 def test_a_learner_acts_and_the_expert_labels(tmp_path: Path) -> None:
