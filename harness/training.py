@@ -28,7 +28,11 @@ def train_command(words: Sequence[str], console: Console) -> int:
     """Carry out one command; the exit code. Raises PolicyError and its kind for a user's mistakes."""
     recipe = compose(words)
     with Progress(console, f"{recipe.name} {recipe.stage}", recipe.train.updates) as progress, stopping() as stop:
-        ended = _carry_out(recipe, progress, stop)
+        try:
+            ended = _carry_out(recipe, progress, stop)
+        except KeyboardInterrupt:  # the second Ctrl-C
+            console.print("interrupted: the last state is kept, the same command goes on from there")
+            return INTERRUPTED
     if ended.finished:
         console.print(f"wrote {Path(recipe.train.dir) / 'checkpoint'}", highlight=False, soft_wrap=True)
         return OK

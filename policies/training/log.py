@@ -26,13 +26,15 @@ Row = Mapping[str, float]
 class Log:
     """Rows of one table: to a CSV, and to TensorBoard if asked.
 
-    A resumed training first cuts the rows after the update it goes on from: they are written again.
+    A resumed training first cuts the rows after the update it goes on from: they are written again. updates: those
+    that have a row.
     """
 
     def __init__(self, path: Path, update: int, *, tensorboard: bool = False) -> None:
         self._path = path
         self._file: TextIO | None = None
         self._columns: list[str] = []
+        self.updates: set[int] = set()
         self._cut(update)
         self._board: Any = None
         if tensorboard:
@@ -49,6 +51,7 @@ class Log:
         self._columns = rows[0]
         # The last row may be torn by a kill: it is after every state anyway.
         kept = [row for row in rows[1:] if len(row) == len(self._columns) and int(row[0]) <= update]
+        self.updates = {int(row[0]) for row in kept}
         place = self._path.with_suffix(".unfinished")
         with place.open("w", newline="") as file:
             csv.writer(file).writerows([self._columns, *kept])
@@ -62,6 +65,7 @@ class Log:
         if list(row) != self._columns:
             raise TrainingError(f"{self._path} has the columns {self._columns}, the losses now are {list(row)}")
         self._write([repr(value) for value in row.values()])
+        self.updates.add(int(row["update"]))
         self.show({name: value for name, value in row.items() if name not in ("update", "seconds")}, int(row["update"]))
 
     def show(self, values: Row, update: int) -> None:
@@ -118,7 +122,7 @@ class Progress:
         )
         self._losses: deque[float] = deque(maxlen=100)
         self._begun: tuple[float, float] | None = None
-        self._said = time.monotonic()
+        self._said = 0.0
 
     def __enter__(self) -> Progress:
         self._bar.start()
@@ -138,6 +142,7 @@ class Progress:
         self._losses.append(row["loss"])
         if self._begun is None:
             self._begun = (update, time.monotonic())
+            self._said = time.monotonic()
         loss = sum(self._losses) / len(self._losses)
         said = f"loss {loss:.4f}, {row['frames_per_s']:.0f} frames/s, {self._left(update)}"
         self._bar.update(self._task, completed=update, said=said)

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import torch
 
 from policies.training.log import EVALUATIONS, LOG, Log, Row
-from policies.training.options import TrainOptions
+from policies.training.options import TrainingError, TrainOptions
 from policies.training.stage import Stage
 from policies.training.state import keep_state, last_state, same_training, whole_folder
 from policies.training.trainer import Team, Trainer, parameters_of, precision
@@ -65,11 +65,16 @@ def train(
     """
     if options.threads:
         torch.set_num_threads(options.threads)
-    home = Path(options.dir)
+    home = folder_of(options)
     config = {**config, "train": {**config["train"], "precision": precision(options, team.device)}}
     kept = last_state(home)
     if kept is not None:
         same_training(kept, config)
+        if kept.update > options.updates:
+            raise TrainingError(
+                f"{home} holds {kept.update} updates already, train.updates={options.updates} are fewer: give another "
+                "train.dir, or take an earlier one from its checkpoints"
+            )
     trainer = Trainer(stage, options, team, int(config.get("seed") or 0))
     if kept is not None:
         trainer.restore(kept.tensor, kept.update)
@@ -78,6 +83,16 @@ def train(
         return work.run(stop)
     finally:
         work.close()
+
+
+def folder_of(options: TrainOptions) -> Path:
+    """The training's folder, made if it is not there. Raises TrainingError if it cannot be."""
+    home = Path(options.dir)
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrainingError(f"train.dir={home} cannot be made: {error}") from error
+    return home
 
 
 class _Work:
@@ -97,7 +112,6 @@ class _Work:
         self.first = self.team.rank == 0
         self.logs: dict[str, Log] = {}
         if self.first:
-            home.mkdir(parents=True, exist_ok=True)
             self.logs[LOG] = Log(home / LOG, trainer.update, tensorboard=self.options.tensorboard)
         self.earlier = seconds
         self.begun = time.monotonic()
@@ -110,6 +124,7 @@ class _Work:
     def run(self, stop: Callable[[], bool]) -> Trained:
         total = self.options.updates
         self._say_start()
+        self._pay(self.options)
         draws = drawn(self.trainer.stage, self.trainer.update, total, self.team, self.options)
         try:
             asked = False
@@ -156,24 +171,41 @@ class _Work:
         return self.first and minutes > 0 and time.monotonic() - self.kept > 60 * minutes
 
     def _after_update(self, asked: bool) -> None:
-        """Write what is due, the same in every process."""
+        """Write what is due, the same in every process. The state goes first: a checkpoint is then never of an update
+        that will be made again."""
         update, options = self.trainer.update, self.options
-        if asked or update == options.updates or (options.state_every and update % options.state_every == 0):
+        every = (options.state_every, options.checkpoint_every, options.evaluate.every)
+        if asked or update == options.updates or any(n and update % n == 0 for n in every):
             self.write_state()
-        if update == options.updates:
+        self._pay(options)
+
+    def _pay(self, options: TrainOptions) -> None:
+        """Write and evaluate the checkpoint of this update, if it is due and not there yet."""
+        update = self.trainer.update
+        if update in (0, options.updates):
             return
-        if options.checkpoint_every and update % options.checkpoint_every == 0:
-            self._write_checkpoint(self._checkpoint_at(update))
-        if options.evaluate.every and update % options.evaluate.every == 0:
-            self._evaluate(self._checkpoint_at(update))
+        folder = self.home / "checkpoints" / f"update-{update:08d}"
+        evaluate = self._wants_evaluation() and update % options.evaluate.every == 0
+        keep = evaluate or (options.checkpoint_every > 0 and update % options.checkpoint_every == 0)
+        keep, evaluate = self.team.any(self.first and keep and not folder.exists(), evaluate)
+        if keep:
+            self._write_checkpoint(folder)
+        if evaluate:
+            self._evaluate(folder)
 
     def _finish(self) -> None:
-        self._write_checkpoint(self.home / "checkpoint")
-        if self.options.evaluate.every:
-            self._evaluate(self.home / "checkpoint")
+        folder = self.home / "checkpoint"
+        self._write_checkpoint(folder)
+        if self.team.any(self._wants_evaluation())[0]:
+            self._evaluate(folder)
 
-    def _checkpoint_at(self, update: int) -> Path:
-        return self.home / "checkpoints" / f"update-{update:08d}"
+    def _wants_evaluation(self) -> bool:
+        """Whether this update may have to be evaluated; the first process answers for all."""
+        if not self.first or not self.options.evaluate.every:
+            return False
+        if EVALUATIONS not in self.logs:
+            self.logs[EVALUATIONS] = Log(self.home / EVALUATIONS, self.trainer.update)
+        return self.trainer.update not in self.logs[EVALUATIONS].updates
 
     def write_state(self) -> None:
         groups = self.trainer.state()
@@ -191,12 +223,8 @@ class _Work:
 
     def _evaluate(self, folder: Path) -> None:
         update = self.trainer.update
-        if folder.parent.name == "checkpoints" and not self.team.any(folder.exists())[0]:
-            self._write_checkpoint(folder)
         if self.first and self.evaluate is not None:
             rates = self.evaluate(folder, self.home / "evaluations" / f"update-{update:08d}")
-            if EVALUATIONS not in self.logs:
-                self.logs[EVALUATIONS] = Log(self.home / EVALUATIONS, update - 1)
             self.logs[EVALUATIONS].add({"update": update, **rates})
             self.logs[LOG].show({f"success/{name}": rate for name, rate in rates.items()}, update)
             self.watcher.say(f"update {update}: " + ", ".join(f"{name} {100 * r:.1f} %" for name, r in rates.items()))

@@ -21,8 +21,9 @@ import torch
 import torch.distributed as dist
 
 from policies.base import PolicyError
+from policies.training.demos import DemoError
 from policies.training.log import Row
-from policies.training.loop import Evaluate, Trained, Watcher, train
+from policies.training.loop import Evaluate, Trained, Watcher, folder_of, train
 from policies.training.options import TrainingError, TrainOptions, train_options
 from policies.training.recipes import Recipe
 from policies.training.stage import Stage
@@ -103,7 +104,6 @@ class Follower:
     """Reads that file as it grows and passes it on."""
 
     def __init__(self, path: Path, watcher: Watcher) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("")
         self._path, self._watcher, self._read = path, watcher, 0
 
@@ -126,7 +126,7 @@ def train_together(
     recipe: Recipe, *, watcher: Watcher, stop: Callable[[], bool], evaluate: Evaluate | None = None
 ) -> Trained:
     """`loop.train` in `recipe.train.processes` processes. Raises PolicyError and its kinds as they did."""
-    home = Path(recipe.train.dir).resolve()
+    home = folder_of(recipe.train).resolve()
     recipe = replace(recipe, train=replace(recipe.train, dir=str(home)))
     follower = Follower(home / MESSAGES, watcher)
     (home / STOP).unlink(missing_ok=True)
@@ -164,9 +164,10 @@ def _mistake(failure: BaseException) -> BaseException:
     causes = list(getattr(failure, "worker_failures", {}).values())
     while causes:
         cause = causes.pop(0)
-        if isinstance(cause, PolicyError):
+        if isinstance(cause, PolicyError | DemoError):
             return cause
-        causes.extend(inner for inner in (getattr(cause, "cause", None), cause.__cause__) if inner is not None)
+        inner = (getattr(cause, "_base_exc", None), getattr(cause, "cause", None), cause.__cause__)
+        causes.extend(found for found in inner if found is not None)
     return failure
 
 

@@ -221,3 +221,16 @@ def test_the_state_says_what_was_asked_for(tmp_path: Path) -> None:
     config = json.loads((kept.folder / "state.json").read_text())["config"]
     assert config["options"]["batch"] == 16
     assert config["train"]["precision"] == "float32"
+
+
+def test_fewer_updates_than_there_are_already_are_refused(tmp_path: Path) -> None:
+    trained(tmp_path)
+    with pytest.raises(TrainingError, match=r"holds 12 updates already, train\.updates=6 are fewer"):
+        trained(tmp_path, "train.updates=6")
+
+
+def test_a_checkpoint_that_a_kill_prevented_is_written_at_the_resume(tmp_path: Path) -> None:
+    """As if the kill had come between the state of update 6 and its checkpoint."""
+    trained(tmp_path, "train.updates=6", "train.state_every=6")
+    trained(tmp_path, "train.checkpoint_every=6")
+    assert (tmp_path / "checkpoints" / "update-00000006" / "finder.safetensors").exists()
