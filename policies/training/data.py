@@ -12,7 +12,7 @@ from policies.training.demos import Demo, DemoError
 from policies.training.episodes import action_spec
 from policies.training.rlds import read_demos
 from policies.training.rlds_writing import read_collection
-from policies.training.statistics import statistics_of
+from policies.training.statistics import require_own, statistics_of
 from policies.vla.conventions import CONVENTIONS, OPEN_IS_ONE
 from policies.vla.statistics import ActionStatistics
 
@@ -40,6 +40,7 @@ def read_data(
     actions: dict[str, ActionSpec] = {}
     for folder in map(Path, folders):
         read = list(read_demos(folder, cameras=cameras))
+        require_own(folder, read)
         actions[str(folder)] = convention(folder, read[0].dataset)
         demos += read
     if not demos:

@@ -16,6 +16,7 @@ from policies.training.demos import DemoError
 from policies.vla.statistics import GRIPPER
 
 FILE_NAME = "dataset_statistics.json"
+CURE = "remove the file (statistics are computed then), or bring the dataset it belongs to"
 Statistics = dict[str, dict[str, Any]]
 """Dataset key -> `action` (and `proprio`) with mean, std, min, max, q01, q99; num_transitions, num_trajectories."""
 
@@ -105,6 +106,16 @@ def load_statistics(path: Path) -> Statistics:
     return data
 
 
+def require_own(folder: Path, episodes: Iterable[Rows]) -> None:
+    """Refuse a dataset folder whose statistics file is of other data. episodes: all of the dataset.
+
+    Raises DemoError naming the number that differs. A folder without such a file is fine.
+    """
+    path = folder / FILE_NAME
+    if path.exists():
+        require_same(load_statistics(path), statistics_of(episodes), path)
+
+
 def require_same(given: Mapping[str, Any], found: Mapping[str, Any], path: Path) -> None:
     """Refuse a statistics file of other data. given: of the file; found: computed from the demonstrations at hand.
 
@@ -112,20 +123,17 @@ def require_same(given: Mapping[str, Any], found: Mapping[str, Any], path: Path)
     """
     for key, entry in found.items():
         if key not in given:
-            raise DemoError(
-                f"{path} has statistics of {', '.join(given)}, but the demonstrations are of {key}; leave the file out "
-                "to have them computed"
-            )
+            raise DemoError(f"{path} has statistics of {', '.join(given)}, but the demonstrations are of {key}; {CURE}")
         for name in ("num_transitions", "num_trajectories"):
             if given[key].get(name, entry[name]) != entry[name]:
                 raise DemoError(
                     f"{path}: {key} has {name}={given[key][name]} there, the demonstrations have {entry[name]}: it is "
-                    "of other data; leave the file out to have them computed"
+                    f"of other data; {CURE}"
                 )
         for name in ("q01", "q99"):
             ours, theirs = np.array(entry["action"][name]), np.array(given[key]["action"].get(name, []))
             if ours.shape != theirs.shape or not np.allclose(ours, theirs, rtol=1e-3, atol=1e-5):
                 raise DemoError(
                     f"{path}: {name} of {key} is {theirs.tolist()} there and {ours.tolist()} in the demonstrations: it "
-                    "is of other data; leave the file out to have them computed"
+                    f"is of other data; {CURE}"
                 )

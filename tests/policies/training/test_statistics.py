@@ -7,8 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rlds_making import recorded
 
+from policies.training.data import read_data
 from policies.training.demos import Demo, DemoError
+from policies.training.rlds import read_actions
+from policies.training.rlds_writing import Finished, append
 from policies.training.statistics import load_statistics, require_same, statistics_of, write_statistics
 from policies.vla.statistics import normalise, read_statistics
 
@@ -63,6 +67,18 @@ def test_a_statistics_file_of_another_dataset_is_refused() -> None:
         require_same(statistics_of([demo("a", 0, steps=20)]), found, path)
     with pytest.raises(DemoError, match="q01 of a is"):
         require_same(statistics_of([demo("a", 1)]), found, path)
+
+
+def test_a_dataset_with_the_statistics_of_another_is_refused_when_it_is_read(tmp_path: Path) -> None:
+    for name, first in (("one", 0), ("two", 10)):
+        append(tmp_path / name, [Finished(recorded(first + k), True, "hash") for k in range(2)], {})
+        write_statistics(statistics_of(read_actions(tmp_path / name)), tmp_path / name)
+        read_data([tmp_path / name])
+    (tmp_path / "one" / "dataset_statistics.json").write_bytes(
+        (tmp_path / "two" / "dataset_statistics.json").read_bytes().replace(b'"two"', b'"one"')
+    )
+    with pytest.raises(DemoError, match=r"q01 of one is .* remove the file"):
+        read_data([tmp_path / "one"])
 
 
 def test_a_file_that_is_no_statistics_is_refused(tmp_path: Path) -> None:
