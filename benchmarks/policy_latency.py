@@ -1,6 +1,7 @@
 """Time of a policy call and what memory and imagination add to it, for CogACT, MemoryVLA and MemoryVLA++.
 
-    python benchmarks/policy_latency.py [--preset lab|7b] [--batching fast|exact] [--calls 20]
+    python benchmarks/policy_latency.py [--preset lab|7b] [--batching fast|exact] [--compile] [--calls 20]
+    python benchmarks/policy_latency.py --memory    # only what memory an episode takes, for L = 16 and L = 256
 
 Random weights: time does not depend on them. `lab` runs on the CPU; `7b` in bfloat16 wants a GPU with 40 GiB. The three
 are measured in turn within each round of one run, so that a machine whose speed drifts does not favour one; medians.
@@ -26,9 +27,11 @@ NAMES = ("cogact", "memoryvla", "memoryvla_pp")
 BATCHES = (1, 4, 16)
 
 
-def build(name: str, preset: str, batching: str) -> Policy:
+def build(name: str, given: argparse.Namespace) -> Policy:
     """The policy with random weights, for the lab's cameras."""
-    words = [f"policy={name}", "suite=lab_smoke", f"policy.preset={preset}", f"policy.batching={batching}"]
+    preset = given.preset
+    words = [f"policy={name}", "suite=lab_smoke", f"policy.preset={preset}", f"policy.batching={given.batching}"]
+    words.append(f"policy.compile={str(given.compile).lower()}")
     if preset == "7b":
         words += ["policy.dtype=bfloat16", "policy.device=cuda"]
     config = compose_run(words)
@@ -95,16 +98,45 @@ def main() -> None:
     parser.add_argument("--preset", choices=("lab", "7b"), default="lab")
     parser.add_argument("--batching", choices=("fast", "exact"), default="fast")
     parser.add_argument("--calls", type=int, default=20)
+    parser.add_argument("--compile", action="store_true", help="torch.compile, CUDA graphs on a GPU")
+    parser.add_argument("--memory", action="store_true", help="only print what memory an episode takes")
     given = parser.parse_args()
+    if given.memory:
+        show_memory()
+        return
     if given.preset == "7b":
         report_one_by_one(given)
         return
-    policies = {name: build(name, given.preset, given.batching) for name in NAMES}
+    policies = {name: build(name, given) for name in NAMES}
     show({batch: measure(policies, batch, given.calls) for batch in BATCHES})
     print(f"peak memory, all three together: {peak()}")
     for name, policy in policies.items():
         per_episode: Any = getattr(policy, "memory_per_episode", lambda: 0)()
-        print(f"{name}: {per_episode / 2**20:.3f} MiB of memory an episode")
+        print(f"{name}: {per_episode / 2**20:.3f} MiB of memory an episode, {policy.spec.slots} at most")
+    show_memory()
+
+
+def show_memory() -> None:
+    """Memory of one live episode for both lengths of the papers, as a store of that size takes it (nothing is
+    allocated), and of all slots together, which is the bound."""
+    import torch
+
+    from policies.memoryvla.memory import MemoryStore
+    from policies.memoryvla.model import memory_config
+    from policies.vla.config import changed, preset
+    from policies.vla.policy import Serving
+
+    slots = Serving().slots
+    print(f"{'policy':15} {'preset':7} {'dtype':9} {'L':>4} {'MiB an episode':>15} {f'GiB for {slots}':>12}")
+    for family in ("memoryvla", "memoryvla_plus"):
+        for size, dtype in (("lab", torch.float32), ("7b", torch.bfloat16), ("7b", torch.float32)):
+            for length in (16, 256):
+                config = changed(preset(size, family), {"memory": {"length": length}})
+                streams = [memory_config(config, stream) for stream in ("cognitive", "perceptual")]
+                taken = sum(MemoryStore(stream, 1, "meta", dtype).bytes_per_slot() for stream in streams)
+                kind = str(dtype).removeprefix("torch.")
+                each, all_ = taken / 2**20, slots * taken / 2**30
+                print(f"{family:15} {size:7} {kind:9} {length:4d} {each:15.3f} {all_:12.2f}")
 
 
 def report_one_by_one(given: argparse.Namespace) -> None:
@@ -114,7 +146,7 @@ def report_one_by_one(given: argparse.Namespace) -> None:
         import torch
 
         torch.cuda.reset_peak_memory_stats()
-        policy = build(name, given.preset, given.batching)
+        policy = build(name, given)
         for batch in BATCHES:
             found[batch].update(measure({name: policy}, batch, given.calls))
         print(f"{name}: peak {peak()}")

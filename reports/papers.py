@@ -18,7 +18,12 @@ from reports.verdicts import Verdict
 from suites.protocol import SuiteError, load_suite
 from suites.published import Cell, PaperTable, Published, paper_table
 
-METHODS = {"memoryvla_pp": "MemoryVLA++", "memoryvla": "MemoryVLA", "cogact": "CogACT"}
+METHODS = {
+    "memoryvla_pp": "MemoryVLA++",
+    "memoryvla_plus": "MemoryVLA+",
+    "memoryvla": "MemoryVLA",
+    "cogact": "CogACT",
+}
 """The method in the papers that a policy of ours implements."""
 
 

@@ -37,7 +37,9 @@ class MemoryConfig:
     the code of an entry's timestep to its keys; time_width: of the sinusoid (0: D / 4; MemoryVLA+: 256); merged_time:
     timestep of a merged entry (MemoryVLA+: mean); when_empty: what a first frame retrieves, itself as it is, or by
     attending to itself (MemoryVLA+); similarity: compared in float32, or in the tokens' own dtype as the official
-    server does (it matters in bfloat16, where ties are the rule).
+    server does (it matters in bfloat16, where ties are the rule); dropout: of attention and feed-forward net in
+    training (MemoryVLA+: 0.1); drop_at_test: drop attention when acting too, as Dexbotic's code does by a slip; what is
+    dropped is then drawn from the seeds given with a call.
     """
 
     tokens: int
@@ -53,8 +55,12 @@ class MemoryConfig:
     merged_time: str = "earlier"
     when_empty: str = "current"
     similarity: str = "float32"
+    dropout: float = 0.0
+    drop_at_test: bool = False
 
     def __post_init__(self) -> None:
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"memory.dropout must be 0 or more and below 1, was {self.dropout}")
         for name in ("tokens", "width", "length", "layers", "heads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"memory.{name} must be 1 or more, was {getattr(self, name)}")
@@ -117,9 +123,9 @@ class MemoryStore:
 class RetrievalBlock(nn.Module):
     """Attention over the memory without output projection, then a feed-forward net; both post-norm."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, dropout: float = 0.0) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.dropout = heads, dropout
         self.q_proj = nn.Linear(width, width)
         self.k_proj = nn.Linear(width, width)
         self.v_proj = nn.Linear(width, width)
@@ -127,16 +133,31 @@ class RetrievalBlock(nn.Module):
         self.ffn = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
         self.ffn_norm = nn.LayerNorm(width, eps=1e-5)
 
-    def forward(self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
-        """query [B, Q, D]; keys (with time codes) and values (bare) [B, M, D]; mask [B, 1 or Q, M], True: visible."""
+    def forward(self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor, kept: Tensor | None = None) -> Tensor:
+        """query [B, Q, D]; keys (with time codes) and values (bare) [B, M, D]; mask [B, 1 or Q, M], True: visible;
+        kept bool [B, heads, Q, M]: attention weights that are not dropped (None: as `dropout` says in training)."""
         q, k, v = (
             x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for x in (self.q_proj(query), self.k_proj(keys), self.v_proj(values))
         )
-        found = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None]).transpose(1, 2).flatten(2)
-        hidden = self.attn_norm(query + found)
-        out: Tensor = self.ffn_norm(hidden + self.ffn(hidden))
+        if kept is None:
+            drop = self.dropout if self.training else 0.0
+            found = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None], dropout_p=drop)
+        else:
+            scores = (q @ k.transpose(-1, -2)) / q.shape[-1] ** 0.5
+            share = scores.masked_fill(~mask[:, None], float("-inf")).softmax(-1)
+            found = (share * kept / (1 - self.dropout)) @ v
+        hidden = self.attn_norm(query + found.transpose(1, 2).flatten(2))
+        out: Tensor = self.ffn_norm(hidden + self._feed(hidden))
         return out
+
+    def _feed(self, hidden: Tensor) -> Tensor:
+        if not (self.dropout and self.training):
+            out: Tensor = self.ffn(hidden)
+            return out
+        first, bend, second = self.ffn
+        inner = functional.dropout(bend(first(hidden)), self.dropout)
+        return functional.dropout(second(inner), self.dropout)
 
 
 class GateFusion(nn.Module):
@@ -177,7 +198,9 @@ class MemoryBank(nn.Module):
     def __init__(self, config: MemoryConfig) -> None:
         super().__init__()
         self.config = config
-        self.retrieval_blocks = nn.ModuleList(RetrievalBlock(config.width, config.heads) for _ in range(config.layers))
+        self.retrieval_blocks = nn.ModuleList(
+            RetrievalBlock(config.width, config.heads, config.dropout) for _ in range(config.layers)
+        )
         if config.fusion == "gate":
             self.gate_fusion_blocks = GateFusion(config.width)
         if config.time_encoding:
@@ -188,16 +211,21 @@ class MemoryBank(nn.Module):
         weight = next(self.parameters())
         return MemoryStore(self.config, slots, weight.device, dtype or weight.dtype)
 
-    def forward(self, tokens: Tensor, times: Tensor, store: MemoryStore, slots: Tensor) -> Tensor:
+    def forward(
+        self, tokens: Tensor, times: Tensor, store: MemoryStore, slots: Tensor, seeds: list[int] | None = None
+    ) -> Tensor:
         """Recall, then write: fused tokens [B, N, D] of the frames `tokens` [B, N, D] at `times` [B].
 
-        slots int64 [B], all different: each frame sees what its own episode wrote before, and nothing else.
+        slots int64 [B], all different: each frame sees what its own episode wrote before, and nothing else. seeds [B]:
+        of what is dropped under `drop_at_test`, one a row, so that it depends on no batch mate.
         """
-        fused = self.recall(tokens, times, store, slots)
+        fused = self.recall(tokens, times, store, slots, seeds)
         self.write(tokens if self.config.write == "raw" else fused, times, store, slots)
         return fused
 
-    def recall(self, tokens: Tensor, times: Tensor, store: MemoryStore, slots: Tensor) -> Tensor:
+    def recall(
+        self, tokens: Tensor, times: Tensor, store: MemoryStore, slots: Tensor, seeds: list[int] | None = None
+    ) -> Tensor:
         """Fused tokens [B, N, D]; changes nothing. `times` matters only under `when_empty: attend`."""
         entries, entry_times = store.entries[slots].to(tokens.dtype), store.times[slots]
         count = store.count[slots]
@@ -211,19 +239,36 @@ class MemoryBank(nn.Module):
         places = torch.arange(store.config.length, device=count.device)
         visible = places[None] < count.clamp(min=1)[:, None]
         mask = visible.repeat_interleave(self.config.tokens, dim=1)[:, None]
-        retrieved = self._retrieve(tokens, entries, entry_times, mask)
+        kept = self._kept(seeds, tokens.shape[1], mask.shape[-1], tokens.device)
+        retrieved = self._retrieve(tokens, entries, entry_times, mask, kept)
         if self.config.when_empty == "current":
             retrieved = torch.where(empty[:, None, None], tokens, retrieved)
         return self._fuse(tokens, retrieved)
 
-    def _retrieve(self, tokens: Tensor, entries: Tensor, times: Tensor, mask: Tensor) -> Tensor:
-        """query tokens [B, Q, D]; entries [B, L, N, D] at times [B, L]; mask [B, 1 or Q, L * N]."""
+    def _kept(self, seeds: list[int] | None, queries: int, memory: int, device: torch.device) -> list[Tensor] | None:
+        """Which attention weights stay, bool [B, heads, Q, M] for each block; None where nothing is dropped."""
+        config = self.config
+        if not (config.drop_at_test and config.dropout) or self.training:
+            return None
+        if seeds is None:
+            raise ValueError("memory.drop_at_test needs a seed for each row: its draws must not depend on the batch")
+        rows = []
+        for seed in seeds:
+            generator = torch.Generator(device).manual_seed(seed)
+            shape = (config.layers, config.heads, queries, memory)
+            rows.append(torch.rand(shape, generator=generator, device=device) >= config.dropout)
+        return list(torch.stack(rows, dim=1))
+
+    def _retrieve(
+        self, tokens: Tensor, entries: Tensor, times: Tensor, mask: Tensor, kept: list[Tensor] | None = None
+    ) -> Tensor:
+        """query tokens [B, Q, D]; entries [B, L, N, D] at times [B, L]; mask [B, 1 or Q, L * N]; kept: see `_kept`."""
         values = entries.flatten(1, 2)
         keys = values
         if self.config.time_encoding:
             keys = (entries + self.timestep_encoder(times)[:, :, None]).flatten(1, 2)
-        for block in self.retrieval_blocks:
-            tokens = block(tokens, keys, values, mask)
+        for i, block in enumerate(self.retrieval_blocks):
+            tokens = block(tokens, keys, values, mask, None if kept is None else kept[i])
         return tokens
 
     def _fuse(self, current: Tensor, retrieved: Tensor) -> Tensor:

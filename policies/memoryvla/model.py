@@ -35,6 +35,8 @@ def memory_config(config: ModelConfig, stream: str) -> MemoryConfig:
         merged_time=options.merged_time,
         when_empty=options.when_empty,
         similarity=options.similarity,
+        dropout=options.dropout,
+        drop_at_test=options.drop_at_test,
     )
 
 
@@ -63,7 +65,13 @@ class Memory(nn.Module):
         return {name: bank.new_store(slots) for name, bank in self.banks.items()}
 
     def forward(
-        self, cognition: Tensor, vision: Tensor, times: Tensor, stores: Stores, slots: Tensor
+        self,
+        cognition: Tensor,
+        vision: Tensor,
+        times: Tensor,
+        stores: Stores,
+        slots: Tensor,
+        seeds: list[int] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Memory-augmented (cognition token [B, 1, D], perceptual tokens [B, V * P, d]) of one frame each.
 
@@ -71,8 +79,9 @@ class Memory(nn.Module):
         all different.
         """
         tokens = {"cognitive": cognition, "perceptual": self.per_compr(vision, self.config.views)}
-        for name, bank in self.banks.items():
-            tokens[name] = bank(tokens[name], times, stores[name], slots)
+        for i, (name, bank) in enumerate(self.banks.items()):
+            own = None if seeds is None else [seed + i for seed in seeds]
+            tokens[name] = bank(tokens[name], times, stores[name], slots, own)
         return tokens["cognitive"], tokens["perceptual"]
 
 
@@ -96,7 +105,7 @@ class MemoryVLANetwork(nn.Module):
         the frames into the memories at `slots`: what is remembered is what was seen, never what was imagined. Only the
         first view is imagined."""
         cognition, vision = self.vlm(inputs)
-        cognition, perception = self.memory(cognition, vision, inputs.times, stores, slots)
+        cognition, perception = self.memory(cognition, vision, inputs.times, stores, slots, inputs.seeds)
         if self.imagination is not None:
             if inputs.world_ids is None or inputs.noise is None:
                 raise ValueError("imagination needs the instruction in the world model's ids, and noise to start from")

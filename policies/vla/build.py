@@ -21,7 +21,7 @@ from policies.vla.statistics import GRIPPER, ActionStatistics, choose_statistics
 
 Network = TypeVar("Network", bound=nn.Module)
 
-SERVING = ("batching", "exact_rows", "max_batch", "slots", "execute", "ensemble", "alpha")
+SERVING = ("batching", "exact_rows", "max_batch", "slots", "execute", "ensemble", "alpha", "compile")
 MODEL = ("vision", "expert", "memory", "imagination")
 OTHERS = (
     "preset",

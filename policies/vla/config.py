@@ -147,6 +147,8 @@ class MemoryOptions:
     merged_time: str = "earlier"
     when_empty: str = "current"
     similarity: str = "float32"
+    dropout: float = 0.0
+    drop_at_test: bool = False
 
     def __post_init__(self) -> None:
         one_of("memory.streams", self.streams, ("both", "perceptual", "cognitive"))
@@ -291,7 +293,9 @@ def preset(name: str, family: str) -> ModelConfig:
     )
 
 
-PLUS_MEMORY = MemoryOptions(heads=4, time_width=256, write="fused", merged_time="mean", when_empty="attend")
+PLUS_MEMORY = MemoryOptions(
+    heads=4, time_width=256, write="fused", merged_time="mean", when_empty="attend", dropout=0.1
+)
 """Memory of MemoryVLA+ (Dexbotic): how it differs from MemoryVLA's."""
 
 

@@ -9,8 +9,9 @@ keeps both reasons.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 import numpy.typing as npt
@@ -124,11 +125,24 @@ def sample(
     condition [B, 1, width]; perception [B, P, d] (MemoryVLA). The arithmetic between network calls is at least
     float32. `trace` collects (x after the step, predicted clean chunk, guided noise) of every step.
     """
-    seen = net.see(perception)
+    return denoise(net.see, partial(predict, net), noise, condition, perception, sampling, trace)
+
+
+def denoise(
+    see: Callable[[Tensor | None], Seen | None],
+    guess: Callable[[Tensor, Tensor, Tensor, Seen | None, float], Tensor],
+    noise: Tensor,
+    condition: Tensor,
+    perception: Tensor | None,
+    sampling: Sampling,
+    trace: list[tuple[Tensor, Tensor, Tensor]] | None = None,
+) -> Tensor:
+    """`sample` with the network's two parts as functions (compiled ones, for instance): `see` and `predict`."""
+    seen = see(perception)
     x = noise.to(torch.promote_types(noise.dtype, torch.float32))
     for at in ddim_schedule(sampling.steps):
         step = torch.full((len(x),), at.step, device=x.device)
-        eps = predict(net, x.to(condition.dtype), step, condition, seen, sampling.guidance).to(x.dtype)
+        eps = guess(x.to(condition.dtype), step, condition, seen, sampling.guidance).to(x.dtype)
         clean = at.recip * x - at.recipm1 * eps
         implied = (at.recip * x - clean) / at.recipm1
         x = clean * at.keep + at.renoise * implied

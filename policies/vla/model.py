@@ -21,7 +21,8 @@ class Inputs:
     pictures uint8 [B, V, image, image, 3]; ids int64 [B, S] of a `Prompter`, padded on the right, of which lengths [B]
     count; state
     float32 [B, D] or None; times float64 [B]: the timestep memory entries will carry. For a world model: world_ids
-    int64 [B, S], the instruction in its own ids; noise float32 [B, ...], what it starts from.
+    int64 [B, S], the instruction in its own ids; noise float32 [B, ...], what it starts from. seeds [B]: of what memory
+    drops under `memory.drop_at_test`.
     """
 
     pictures: Tensor
@@ -31,6 +32,7 @@ class Inputs:
     times: Tensor
     world_ids: Tensor | None = None
     noise: Tensor | None = None
+    seeds: list[int] | None = None
 
 
 class VLM(nn.Module):

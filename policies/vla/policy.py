@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -21,15 +22,15 @@ from policies.base import (
     PolicyContext,
     PolicyError,
     PolicySpec,
-    noise_generator,
+    noise_seed,
 )
 from policies.cogact.ensemble import AdaptiveEnsemble
 from policies.vla.config import ModelConfig, one_of
 from policies.vla.conventions import Convention
-from policies.vla.diffusion import sample
+from policies.vla.diffusion import denoise, predict
 from policies.vla.dit import DiT
 from policies.vla.images import check_pictures, pictures
-from policies.vla.language import Prompter, WorldPrompter
+from policies.vla.language import PLACE, Prompter, WorldPrompter
 from policies.vla.model import Inputs, sampling_of
 from policies.vla.statistics import GRIPPER, ActionStatistics, settle, unnormalise
 
@@ -42,8 +43,11 @@ class Serving:
     within rounding); exact_rows: how exactness is got. 1: every request runs alone. N: runs of N rows, always padded
     to N and to a text length in steps of 32, which is exact where this machine's kernels treat all rows alike; that
     is tried out before the first such run, and an error where it does not hold. max_batch: most requests in one run
-    (fast); slots: most live episodes; execute: actions carried out per call (None: as trained); ensemble: chunks
-    averaged by the adaptive ensemble, one action a call (0: off); alpha: of the ensemble.
+    (fast); compile: run vision, language and denoising through torch.compile, in static shapes (with CUDA graphs on a
+    GPU): rows are padded to `exact_rows`, or in fast mode to the next power of two, and text in steps of 32; the first
+    call of a shape takes its time, and last bits differ from those without. slots: most live episodes; execute: actions
+    carried out per call (None: as trained); ensemble: chunks averaged by the adaptive ensemble, one action a call (0:
+    off); alpha: of the ensemble.
     """
 
     batching: str = "exact"
@@ -53,6 +57,7 @@ class Serving:
     execute: int | None = None
     ensemble: int = 0
     alpha: float = 0.1
+    compile: bool = False
 
     def __post_init__(self) -> None:
         one_of("policy.batching", self.batching, ("exact", "fast"))
@@ -99,7 +104,8 @@ class Session:
 class Row:
     """One request, checked and prepared: what a batch is made of.
 
-    slot: of its memory; noise: what its chunk starts from, float32 [T, A]; dream: what its world model starts from.
+    slot: of its memory; seed: of this call; noise: what its chunk starts from, float32 [T, A]; dream: what its world
+    model starts from.
     """
 
     slot: int
@@ -110,10 +116,14 @@ class Row:
     time: float
     noise: Floats
     dream: Floats | None
+    seed: int = 0
 
 
 TEXT_STEP = 32
 """Text is padded to multiples of this many tokens where shapes must not depend on the batch."""
+
+COMPILER: Any = "inductor"
+"""What torch.compile hands its graphs to; on a CPU it needs a C++ compiler on the machine."""
 
 PROBE_CALLS = 3
 """Calls in a row that a trial of exactness compares, so that memories of several ages are met."""
@@ -127,7 +137,8 @@ class VLAPolicy(Policy, Generic[Network]):
         self.network: Network = loaded.network.eval().requires_grad_(False)
         self._device = next(self.network.parameters()).device
         self._sessions: EpisodeStates[Session] = EpisodeStates()
-        padding = serving.exact_rows if serving.batching == "exact" and serving.exact_rows > 1 else 0
+        self._padded = serving.compile or (serving.batching == "exact" and serving.exact_rows > 1)
+        padding = self._most_rows() if self._padded and self._most_rows() > 1 else 0
         self._scratch = list(range(padding))  # memories of rows that only fill a batch
         self._free = list(range(padding, padding + serving.slots))[::-1]
         self._proved: set[int] = set()
@@ -136,6 +147,11 @@ class VLAPolicy(Policy, Generic[Network]):
             self._sampling = sampling_of(loaded.config)
         except ValueError as error:
             raise PolicyError(str(error)) from error
+        net: DiT = self.network.action_model.net  # type: ignore[assignment, union-attr]
+        self._see: Any = net.see
+        self._guess: Any = partial(predict, net)
+        if serving.compile:
+            self._compile()
         if serving.ensemble > expert.chunk:
             raise PolicyError(f"policy.ensemble {serving.ensemble} is longer than the chunk of {expert.chunk} actions")
         self.spec = PolicySpec(
@@ -149,6 +165,20 @@ class VLAPolicy(Policy, Generic[Network]):
             slots=serving.slots,
             uses_state=loaded.config.state > 0,
         )
+
+    def _compile(self) -> None:
+        """Compile what costs the time and has static shapes: the vision-language part and a step of denoising.
+
+        Memory stays as it is: it writes into the stores, and tensors that change in place keep CUDA graphs from being
+        made. So does the world model, whose features are taken by hooks.
+        """
+        options: dict[str, Any] = {"fullgraph": True, "dynamic": False, "backend": COMPILER}
+        if self._device.type == "cuda":
+            options["mode"] = "reduce-overhead"  # CUDA graphs
+        # One graph a shape: a limit meant for shapes that never end would quietly turn compilation off.
+        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 256)
+        self.network.vlm.compile(**options)  # type: ignore[union-attr]
+        self._see, self._guess = (torch.compile(part, **options) for part in (self._see, self._guess))
 
     # ------------------------------------------------------------------ what a family fills in
 
@@ -222,7 +252,7 @@ class VLAPolicy(Policy, Generic[Network]):
         if len({id(session) for session in sessions}) != len(sessions):
             raise PolicyError("one episode asked twice in one batch: its memory would lose one of the frames")
         rows = [self._row(session, request) for session, request in zip(sessions, requests, strict=True)]
-        chunks = self._exact_runs(rows) if self._scratch else self._plain_runs(rows)
+        chunks = self._padded_runs(rows) if self._padded else self._plain_runs(rows)
         return [self._reply(*each) for each in zip(requests, sessions, chunks, strict=True)]
 
     # ------------------------------------------------------------------ one batch
@@ -256,7 +286,8 @@ class VLAPolicy(Policy, Generic[Network]):
         """Check one request's observation and prepare it; changes nothing."""
         config, seen = self.loaded.config, request.observation
         state = self._proprioception(request)
-        noise, dream = self._draw(noise_generator(session.start.seed, request.episode, request.call))
+        seed = noise_seed(session.start.seed, request.episode, request.call)
+        noise, dream = self._draw(np.random.default_rng(seed))
         return Row(
             slot=session.slot,
             ids=session.ids,
@@ -266,6 +297,7 @@ class VLAPolicy(Policy, Generic[Network]):
             time=float(request.step if config.memory.time == "step" else session.remembered),
             noise=noise,
             dream=dream,
+            seed=seed,
         )
 
     def _draw(self, generator: np.random.Generator) -> tuple[Floats, Floats | None]:
@@ -278,16 +310,23 @@ class VLAPolicy(Policy, Generic[Network]):
         size = 1 if self.serving.batching == "exact" else self.serving.max_batch
         return [chunk for begin in range(0, len(rows), size) for chunk in self._run(rows[begin : begin + size])]
 
-    def _exact_runs(self, rows: list[Row]) -> list[Floats]:
-        """Runs of one static shape: rows of like text length, padded to `exact_rows` with copies of the first."""
-        size = self.serving.exact_rows
+    def _most_rows(self) -> int:
+        """Most rows of one run."""
+        return self.serving.exact_rows if self.serving.batching == "exact" else self.serving.max_batch
+
+    def _padded_runs(self, rows: list[Row]) -> list[Floats]:
+        """Runs of static shapes: rows of like text length, padded with copies of the first. In exact mode always to
+        `exact_rows`; in fast mode, which promises no bits, to the next power of two."""
+        most, exact = self._most_rows(), self.serving.batching == "exact"
         found: dict[int, Floats] = {}
         texts = [-(-len(row.ids) // TEXT_STEP) * TEXT_STEP for row in rows]
         for text in sorted(set(texts)):
-            self._prove(text)
+            if exact and most > 1:
+                self._prove(text)
             chosen = [i for i, length in enumerate(texts) if length == text]
-            for begin in range(0, len(chosen), size):
-                part = chosen[begin : begin + size]
+            for begin in range(0, len(chosen), most):
+                part = chosen[begin : begin + most]
+                size = most if exact else min(most, 1 << (len(part) - 1).bit_length())
                 padding = [replace(rows[part[0]], slot=slot) for slot in self._scratch[: size - len(part)]]
                 found.update(zip(part, self._run([*(rows[i] for i in part), *padding], text), strict=False))
         return [found[i] for i in range(len(rows))]
@@ -318,23 +357,28 @@ class VLAPolicy(Policy, Generic[Network]):
         noise, dream = self._draw(generator)
         side = config.vision.image
         world = config.imagination
+        ids: list[int] = generator.integers(0, config.language.vocabulary, length).tolist()
+        if config.language.marked:
+            ids[0] = PLACE
         return Row(
             slot=slot,
-            ids=generator.integers(0, config.language.vocabulary, length).tolist(),
+            ids=ids,
             world_ids=generator.integers(0, world.text_vocabulary, world.text_tokens).tolist() if world else None,
             pictures=generator.integers(0, 256, (config.views, side, side, 3), dtype=np.uint8),
             state=generator.standard_normal(config.state, dtype=np.float32) if config.state else None,
             time=float(call),
             noise=noise,
             dream=dream,
+            seed=seed * PROBE_CALLS + call,
         )
 
     def _run(self, rows: list[Row], text: int = 0) -> list[Floats]:
         """Raw chunks float32 [T, A] of a batch, its text padded to `text` tokens or more; writes its memories."""
+        if self.serving.compile:
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         condition, perception = self.condition(self._inputs(rows, text), [row.slot for row in rows])
         noise = self._tensor(np.stack([row.noise for row in rows]))
-        net: DiT = self.network.action_model.net  # type: ignore[assignment, union-attr]
-        raw = sample(net, noise, condition, perception, self._sampling)
+        raw = denoise(self._see, self._guess, noise, condition, perception, self._sampling)
         return list(raw.float().cpu().numpy())
 
     def _inputs(self, rows: list[Row], text: int) -> Inputs:
@@ -350,6 +394,7 @@ class VLAPolicy(Policy, Generic[Network]):
             times=torch.tensor([row.time for row in rows], dtype=torch.float64, device=self._device),
             world_ids=torch.tensor(worlds, device=self._device) if worlds else None,
             noise=self._tensor(np.stack(dreams)) if dreams else None,
+            seeds=[row.seed for row in rows] if self.loaded.config.memory.drop_at_test else None,
         )
 
     def _tensor(self, array: npt.NDArray[Any]) -> Tensor:

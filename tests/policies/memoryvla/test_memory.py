@@ -174,6 +174,58 @@ def test_an_empty_memory_returns_the_frame_unchanged() -> None:
     close(fused, frame, 1e-6)
 
 
+def test_dropping_at_test_is_drawn_from_the_rows_own_seed_and_from_nothing_else() -> None:
+    config = replace(BASE, heads=4, dropout=0.3, drop_at_test=True)
+    bank, (piece,) = bank_of(config), episodes(config, [4])
+    store = bank.new_store(3)
+    with torch.no_grad():
+        for frame, time in zip(*piece, strict=True):
+            bank.write(torch.stack([frame] * 3), time.repeat(3), store, torch.arange(3))
+        frame, times = torch.randn(1, 3, 16).expand(3, -1, -1), torch.zeros(3)
+        found = bank.recall(frame, times, store, torch.arange(3), [7, 8, 7])
+        alone = bank.recall(frame[:1], times[:1], store, torch.tensor([2]), [7])
+        torch.manual_seed(5)
+        again = bank.recall(frame, times, store, torch.arange(3), [7, 8, 7])
+        plain = bank_of(replace(config, drop_at_test=False))(frame, times, store, torch.arange(3))
+    assert torch.equal(found, again)
+    close(found[2:], alone, 1e-5, relative=True)
+    close(found[0], found[2], 1e-5, relative=True)
+    assert float((found[0] - found[1]).abs().max()) > 1e-3
+    assert float((found - plain).abs().max()) > 1e-3
+    with pytest.raises(ValueError, match="needs a seed for each row"):
+        bank.recall(frame, times, store, torch.arange(3))
+
+
+def test_dropped_attention_is_scaled_so_that_its_mean_stays() -> None:
+    """Over many draws the attended values average to those without dropping (before the norms bend them)."""
+    torch.manual_seed(0)
+    bank = bank_of(replace(BASE, heads=4, dropout=0.25, drop_at_test=True, layers=1))
+    block = bank.retrieval_blocks[0]
+    for part in (block.attn_norm, block.ffn_norm):
+        part.forward = lambda x: x  # type: ignore[method-assign]
+    block._feed = torch.zeros_like  # type: ignore[method-assign, assignment]
+    query, keys, values = torch.randn(1, 3, 16), torch.randn(1, 9, 16), torch.randn(1, 9, 16)
+    mask = torch.tensor([[[True] * 7 + [False] * 2]])
+    with torch.no_grad():
+        plain = block(query, keys, values, mask)
+        draws = [bank._kept([seed], 3, 9, torch.device("cpu"))[0] for seed in range(4000)]  # type: ignore[index]
+        every = (x.expand(4000, -1, -1) for x in (query, keys, values))
+        many = block(*every, mask, torch.cat(draws))
+    close(many.mean(0, keepdim=True), plain, 0.06)
+
+
+def test_dropout_acts_in_training_only() -> None:
+    config = replace(BASE, heads=4, dropout=0.1)
+    bank, tokens = bank_of(config), torch.randn(2, 4, 3, 16)
+    times = torch.arange(4).expand(2, -1)
+    with torch.no_grad():
+        assert torch.equal(bank.train_episodes(tokens, times), bank.train_episodes(tokens, times))
+        without = bank_of(replace(BASE, heads=4)).train_episodes(tokens, times)
+        close(bank.train_episodes(tokens, times), without, 1e-6)
+        bank.train()
+        assert not torch.equal(bank.train_episodes(tokens, times), bank.train_episodes(tokens, times))
+
+
 @pytest.mark.parametrize("steps", [1, 4, 5])
 def test_parallel_training_equals_frame_after_frame(steps: int) -> None:
     bank = bank_of(BASE)

@@ -131,6 +131,16 @@ def test_a_mate_that_crashes_or_starts_again_changes_nothing(family: str, batchi
     assert gap <= (0 if batching == "exact" else 1e-4)
 
 
+def test_dexbotics_dropping_at_test_is_keyed_by_episode_and_call() -> None:
+    dropping = {"drop_at_test": True, "dropout": 0.3, "length": 3}
+    policy = make("memoryvla_plus", memory=dropping)
+    plain = {e: alone(policy, e, n) for e, n in SHORT.items()}
+    for which, actions in together(policy, SHORT, 3, seed=4).items():
+        assert np.array_equal(actions, plain[which])
+    kept = make("memoryvla_plus", memory={"length": 3})
+    assert not np.array_equal(plain[episode(0)], alone(kept, episode(0), SHORT[episode(0)]))
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_only_a_policy_with_memory_depends_on_past_frames(family: str) -> None:
     policy = shared(family)
