@@ -52,7 +52,8 @@ def numbers(value: Any, *, name: str = "state") -> Floats:
         found: npt.NDArray[Any] = np.asarray(value)
         if found.dtype.kind not in "fiub" or found.ndim != 1 or not 0 < len(found) <= MAX_STATE:
             raise ValueError
-        vector = found.astype(np.float32)
+        with np.errstate(over="ignore"):
+            vector = found.astype(np.float32)
     except (TypeError, ValueError, OverflowError) as error:
         raise ServingError(400, f"{name!r} must be a list of at most {MAX_STATE} numbers") from error
     if not np.isfinite(vector).all():
