@@ -1,6 +1,7 @@
 """Memory-aware sampling of the released training: `group` and `stream` (specification, 4.3), over mixtures.
 
-Both are pure functions of (seed, update, rank): a resumed training sees the same frames. The third way, `calls`, is
+Both are pure functions of (seed, update): a resumed training sees the same frames, and an update the same batch however
+many processes share it. The third way, `calls`, is
 `policies.training.windows.CallSampler`.
 """
 
@@ -13,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from policies.training.demos import Demo, DemoError
-from policies.training.windows import Piece
+from policies.training.windows import Piece, share
 
 Floats64 = npt.NDArray[np.float64]
 
@@ -66,7 +67,7 @@ class GroupSampler:
     """`group`: of each drawn trajectory `size` frames without replacement, in order of time; a shorter one is filled by
     repeating its last frame. Each group begins with an empty memory.
 
-    groups: drawn per update by each process; seed: of everything.
+    groups: of an update, over all processes; seed: of everything.
     """
 
     mixture: Mixture
@@ -76,13 +77,17 @@ class GroupSampler:
 
     def draw(self, update: int, rank: int, world: int) -> tuple[list[Piece], float]:
         """The pieces of process `rank` of `world`, and the number its summed losses are divided by."""
-        _check_rank(rank, world)
-        pieces = [self._group((self.seed, update, rank, slot)) for slot in range(self.groups)]
-        return pieces, float(self.groups * self.size)
+        _check_share("groups", self.groups, rank, world)
+        return share(self.plan(update), rank, world)
 
-    def _group(self, key: tuple[int, ...]) -> Piece:
+    def plan(self, update: int) -> list[Piece]:
+        """All groups of an update."""
+        chances = self.mixture.chances()
+        return [self._group((self.seed, update, slot), chances) for slot in range(self.groups)]
+
+    def _group(self, key: tuple[int, ...], chances: Floats64) -> Piece:
         rng = np.random.default_rng(key)
-        demo = int(rng.choice(len(self.mixture.lengths), p=self.mixture.chances()))
+        demo = int(rng.choice(len(chances), p=chances))
         length = self.mixture.lengths[demo]
         frames = np.sort(rng.choice(length, min(self.size, length), replace=False))
         frames = np.concatenate([frames, np.full(self.size - len(frames), frames[-1])]).astype(np.int64)
@@ -101,57 +106,66 @@ class StreamPiece(Piece):
 @dataclass(frozen=True)
 class StreamSampler:
     """`stream`: whole trajectories in order, one after another; a batch may end one and begin the next, and memory
-    lives on from batch to batch until its episode ends. Each process runs its own stream.
+    lives on from batch to batch until its episode ends. In the released training each GPU runs its own stream.
 
-    frames: of a batch, for each process; seed: of everything. A pass goes over all trajectories in an order of its own;
-    one whose dataset weighs w appears w times in it (a broken part of w by chance).
+    streams: side by side in an update, over all processes; a process has the same ones always; frames: of each stream
+    in an update; seed: of everything. A pass of a stream goes over all trajectories in an order of its own; one whose
+    dataset weighs w appears w times in it (a broken part of w by chance).
     """
 
     mixture: Mixture
+    streams: int
     frames: int
     seed: int
     _passes: dict[int, list[int]] = field(default_factory=dict, compare=False, repr=False)
 
     def draw(self, update: int, rank: int, world: int) -> tuple[list[Piece], float]:
-        """The stretches of process `rank` of `world`, in order, and the number its summed losses are divided by."""
-        _check_rank(rank, world)
+        """The stretches of process `rank` of `world`, stream by stream in order of time, and the number its summed
+        losses are divided by."""
+        _check_share("streams", self.streams, rank, world)
+        mine = range(rank, self.streams, world)
+        pieces = [piece for stream in mine for piece in self.stretches(stream, update)]
+        return pieces, self.streams * self.frames / world
+
+    def stretches(self, stream: int, update: int) -> list[Piece]:
+        """What one stream brings in an update: `frames` frames in all."""
         begin, end = update * self.frames, (update + 1) * self.frames
         pieces: list[Piece] = []
-        for start, number, place, demo in self._trajectories(rank, begin):
+        for start, number, place, demo in self._trajectories(stream, begin):
             if start >= end:
                 break
             first, last = max(begin - start, 0), min(end - start, self.mixture.lengths[demo])
             frames = np.arange(first, last, dtype=np.int64)
-            key = (self.seed, rank, number, place)
+            key = (self.seed, stream, number, place)
             pieces.append(
                 StreamPiece(demo, frames, frames.astype(np.float64), (*key, first, 1), before=first, episode=key)
             )
-        return pieces, float(self.frames)
+        return pieces
 
-    def _trajectories(self, rank: int, begin: int) -> Iterator[tuple[int, int, int, int]]:
+    def _trajectories(self, stream: int, begin: int) -> Iterator[tuple[int, int, int, int]]:
         """(first frame in the stream, pass, place in it, demonstration), from the one that holds frame `begin` on."""
-        ends = self._passes.setdefault(rank, [])
+        ends = self._passes.setdefault(stream, [])
         while not ends or ends[-1] <= begin:
-            order = self._order(rank, len(ends))
+            order = self._order(stream, len(ends))
             ends.append((ends[-1] if ends else 0) + sum(self.mixture.lengths[demo] for demo in order))
         number = next(number for number, end in enumerate(ends) if end > begin)
         start = ends[number - 1] if number else 0
         while True:
-            for place, demo in enumerate(self._order(rank, number)):
+            for place, demo in enumerate(self._order(stream, number)):
                 length = self.mixture.lengths[demo]
                 if start + length > begin:
                     yield start, number, place, demo
                 start += length
             number += 1
 
-    def _order(self, rank: int, number: int) -> list[int]:
-        rng = np.random.default_rng((self.seed, rank, number))
+    def _order(self, stream: int, number: int) -> list[int]:
+        rng = np.random.default_rng((self.seed, stream, number))
         times = [self.mixture.weight(demo) for demo in range(len(self.mixture.lengths))]
         counts = [int(time) + int(rng.random() < time % 1) for time in times]
         every = np.repeat(np.arange(len(counts)), counts)
         return [int(demo) for demo in rng.permutation(every)]
 
 
-def _check_rank(rank: int, world: int) -> None:
-    if not 0 <= rank < world:
-        raise DemoError(f"process {rank} of {world}: ranks go from 0 to {world - 1}")
+def _check_share(what: str, count: int, rank: int, world: int) -> None:
+    if not 0 <= rank < world or count % world:
+        raise DemoError(f"process {rank} of {world}: {count} {what} cannot be shared evenly")

@@ -1,8 +1,9 @@
-"""`group` and `stream` sampling: what the released training does, as functions of (seed, update, rank)."""
+"""`group` and `stream` sampling: what the released training does, as functions of (seed, update)."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -37,17 +38,34 @@ def test_groups_come_in_proportion_to_transitions_and_weights() -> None:
         assert count["b"] / 4000 == pytest.approx(b / (a + b), abs=0.03)
 
 
-def test_a_draw_depends_on_seed_update_and_rank_alone() -> None:
-    for make in (lambda seed: GroupSampler(MIXTURE, 4, seed), lambda seed: StreamSampler(MIXTURE, 32, seed)):
-        sampler = make(7)
-        later = [str(sampler.draw(update, 1, 2)) for update in (9, 3, 5)]
-        assert [str(make(7).draw(update, 1, 2)) for update in (9, 3, 5)] == later
-        others = [make(8).draw(9, 1, 2), make(7).draw(8, 1, 2), make(7).draw(9, 0, 2)]
-        assert all(str(other) != later[0] for other in others)
+SAMPLERS = (
+    lambda seed: GroupSampler(MIXTURE, groups=4, seed=seed),
+    lambda seed: StreamSampler(MIXTURE, streams=4, frames=32, seed=seed),
+)
+
+
+@pytest.mark.parametrize("make", SAMPLERS)
+def test_a_draw_depends_on_seed_and_update_alone(make: Callable[[int], GroupSampler | StreamSampler]) -> None:
+    sampler = make(7)
+    later = [str(sampler.draw(update, 1, 2)) for update in (9, 3, 5)]
+    assert [str(make(7).draw(update, 1, 2)) for update in (9, 3, 5)] == later
+    others = [make(8).draw(9, 1, 2), make(7).draw(8, 1, 2), make(7).draw(9, 0, 2)]
+    assert all(str(other) != later[0] for other in others)
+
+
+@pytest.mark.parametrize("make", SAMPLERS)
+def test_processes_share_one_batch(make: Callable[[int], GroupSampler | StreamSampler]) -> None:
+    whole, frames = make(3).draw(11, 0, 1)
+    for world in (2, 4):
+        parts = [make(3).draw(11, rank, world) for rank in range(world)]
+        assert sorted(str(piece) for pieces, _ in parts for piece in pieces) == sorted(map(str, whole))
+        assert [divisor for _, divisor in parts] == [frames / world] * world
+    with pytest.raises(DemoError, match="cannot be shared evenly"):
+        make(3).draw(11, 0, 3)
 
 
 def test_a_stream_is_whole_trajectories_one_after_another() -> None:
-    sampler = StreamSampler(MIXTURE, frames=32, seed=3)
+    sampler = StreamSampler(MIXTURE, streams=1, frames=32, seed=3)
     total = sum(LENGTHS)
     updates = 3 * total // 32
     seen: dict[tuple[int, ...], list[int]] = {}
@@ -72,7 +90,7 @@ def test_a_stream_is_whole_trajectories_one_after_another() -> None:
 
 
 def test_weights_of_a_stream_are_times_a_pass_goes_over_a_dataset() -> None:
-    sampler = StreamSampler(Mixture(LENGTHS, DATASETS, {"b": 2.5, "a": 0.5}), frames=64, seed=4)
+    sampler = StreamSampler(Mixture(LENGTHS, DATASETS, {"b": 2.5, "a": 0.5}), streams=1, frames=64, seed=4)
     frames = Counter[str]()
     for update in range(800):
         for piece in sampler.draw(update, 0, 1)[0]:
@@ -89,4 +107,4 @@ def test_mixtures_that_make_no_sense_are_refused() -> None:
     with pytest.raises(DemoError, match="all are 0"):
         Mixture(LENGTHS, DATASETS, {"a": 0.0, "b": 0.0})
     with pytest.raises(DemoError, match="process 2 of 2"):
-        GroupSampler(MIXTURE, 1, 0).draw(0, 2, 2)
+        GroupSampler(MIXTURE, 2, 0).draw(0, 2, 2)
