@@ -188,12 +188,14 @@ class PolicyHost:
         return 0.0 if self._calling_since is None else time.perf_counter() - self._calling_since
 
     def stats(self) -> dict[str, Any]:
-        """Batch sizes seen (size -> count), seconds in the policy, episodes alive, starts waiting for a slot."""
+        """Batch sizes seen (size -> count), seconds in the policy, episodes alive, starts waiting for a slot, bytes of
+        memory that one live episode takes."""
         return {
             "batches": dict(self.batches),
             "seconds": self.calls_s,
             "live": self.policy.live(),
             "waiting": len(self._waiting),
+            "memory_per_episode": self.policy.memory_per_episode(),
         }
 
     # ------------------------------------------------------------------ the serving thread

@@ -131,6 +131,10 @@ class Policy(ABC):
         """Episodes that hold state now (0 after the last `end`)."""
         return 0
 
+    def memory_per_episode(self) -> int:
+        """Bytes of memory that one live episode takes."""
+        return 0
+
     def close(self) -> None:  # noqa: B027 - optional hook
         """Free devices and files."""
 

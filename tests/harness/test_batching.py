@@ -304,6 +304,13 @@ def test_a_worker_that_dies_while_it_waits_leaves_its_place_to_the_next(serve) -
     patient.close()
 
 
+def test_the_host_says_what_memory_an_episode_takes(serve) -> None:
+    policy = remembering()
+    policy.memory_per_episode = lambda: 4096  # type: ignore[method-assign]
+    serve(policy)
+    assert serve.hosts[0].stats()["memory_per_episode"] == 4096
+
+
 # ---------------------------------------------------------------------- when a batch is run
 
 
