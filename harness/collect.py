@@ -324,7 +324,7 @@ class Packer:
         goes on from here.
         """
         packed = packed_scenes(self._config.folder)
-        scored = [record for record in self._run.store.episodes() if record.scored]
+        scored = sorted((r for r in self._run.store.episodes() if r.scored), key=lambda record: record.scene)
         wanted = [record for record in scored if self._wants(record)]
         fresh = [
             record

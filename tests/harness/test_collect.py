@@ -200,6 +200,17 @@ def test_a_learner_is_executed_as_the_command_or_the_suite_or_it_says(tmp_path: 
         run(tmp_path / "more", *words, "protocol.execute=5")
 
 
+def test_workers_of_a_cluster_record_what_one_process_records(tmp_path: Path) -> None:
+    words = (*PRESS[:3], "collect.trials=4", "collect.noise=0.3")
+    run(tmp_path / "inline" / "d", *words, "cluster=inline")
+    run(tmp_path / "ray" / "d", *words, "cluster=local", "cluster.workers=2")
+    for one, other in zip(steps_of(tmp_path / "inline" / "d"), steps_of(tmp_path / "ray" / "d"), strict=True):
+        assert one["scene_hash"] == other["scene_hash"]
+        np.testing.assert_array_equal(one["executed_action"], other["executed_action"])
+        np.testing.assert_array_equal(one["action"], other["action"])
+        assert list(one["observation"]["image_front"]) == list(other["observation"]["image_front"])
+
+
 def test_a_learner_acts_and_the_expert_labels(tmp_path: Path) -> None:
     words = (*PRESS, "collect.trials=2", "learner=random", "learner.scale=0.7", "protocol.max_steps=20")
     run(tmp_path / "d", *words)
