@@ -116,7 +116,9 @@ def _parse(word: str) -> tuple[str, Any]:
     try:
         override: Override = OverridesParser.create().parse_override(word)
     except HydraException as error:
-        raise TrainingError(f"{word!r} is not of the form key=value: {str(error).splitlines()[0]}") from error
+        hint = "; what has a = in it is quoted, key=['name=value']" if word.count("=") > 1 else ""
+        why = str(error).splitlines()[0]
+        raise TrainingError(f"{word!r} is not of the form key=value: {why}{hint}") from error
     if override.is_sweep_override() or override.is_delete():
         raise TrainingError(f"{word!r} is not of the form key=value; lists are written key=[a,b]")
     return override.key_or_group, override.value()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from extra_teams import of_a_pair
 from rich.console import Console
+from safetensors.torch import load_file
 from torch.multiprocessing.spawn import spawn
 
 from harness.training import train_command
@@ -19,15 +20,15 @@ WORDS = ("train.ema=0.9", "train.weight_decay=0.1", "train.clip=0.5", "train.upd
 pytestmark = pytest.mark.timeout(900)  # Ray and two processes that import torch: minutes on a busy machine
 
 
-def alone(folder: Path, *words: str) -> None:
-    assert train_command(["recipe=finder", f"train.dir={folder}", *WORDS, *words], Console(quiet=True)) == 0
+def alone(folder: Path, *words: str, recipe: str = "finder") -> None:
+    assert train_command([f"recipe={recipe}", f"train.dir={folder}", *words], Console(quiet=True)) == 0
 
 
-def pair(folder: Path, *words: str) -> None:
+def pair(folder: Path, *words: str, recipe: str = "finder") -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    spawn(of_a_pair, args=(port, ["recipe=finder", f"train.dir={folder}", *WORDS, *words]), nprocs=2)
+    spawn(of_a_pair, args=(port, [f"recipe={recipe}", f"train.dir={folder}", *words]), nprocs=2)
 
 
 def same(folder: Path, other: Path) -> None:
@@ -42,17 +43,30 @@ def same(folder: Path, other: Path) -> None:
 
 def test_two_processes_have_the_curve_of_one_and_each_goes_on_with_the_others_state(tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
-    alone(one)
-    pair(two, "train.accumulate=2")
+    alone(one, *WORDS)
+    pair(two, *WORDS, "train.accumulate=2")
     same(two, one)
     more = ("train.updates=12", "train.activations=language")
-    pair(one, *more, "train.shard_over=1", "train.processes=2")
-    alone(two, *more)
+    pair(one, *WORDS, *more, "train.shard_over=1", "train.processes=2")
+    alone(two, *WORDS, *more)
     same(two, one)
+
+
+@pytest.mark.parametrize(("precision", "off"), [("float32", 1e-5), ("bfloat16", 2e-2)])
+def test_a_policy_network_is_sharded_with_the_curve_of_one_process(tmp_path: Path, precision: str, off: float) -> None:
+    """Language model layer by layer, memory and action expert at the root; pieces of different lengths."""
+    words = ("train.ema=0.9", f"train.precision={precision}", "train.activations=language")
+    alone(tmp_path / "one", *words, recipe="made_up")
+    pair(tmp_path / "two", *words, recipe="made_up")
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), abs=off)
+    assert len(set(losses(tmp_path / "one"))) == 4
+    found, expected = (load_file(tmp_path / name / "checkpoint" / "model.safetensors") for name in ("two", "one"))
+    assert found.keys() == expected.keys()
+    assert {name: t.shape for name, t in found.items()} == {name: t.shape for name, t in expected.items()}
 
 
 def test_ray_train_starts_the_processes(tmp_path: Path) -> None:
-    alone(tmp_path / "one")
+    alone(tmp_path / "one", *WORDS)
     done = ended(tmp_path / "two", *WORDS, "train.processes=2")
     assert done.returncode == 0, done.stderr
     assert "2 processes on cpu" in done.stdout
