@@ -10,7 +10,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 
@@ -22,6 +22,7 @@ from harness.serving import legacy, own, sockets
 from harness.serving.engine import Engine
 from harness.serving.guard import Guard, TooLarge
 from harness.serving.metrics import Metrics, say
+from harness.serving.page import docs_page
 from harness.serving.sessions import ServingError, Sessions
 from harness.serving.settings import ServeConfig, ServeSettings, token_of
 from policies.base import Policy, PolicySpec
@@ -69,7 +70,9 @@ def build_app(policy: Policy, suite: Suite, settings: ServeSettings) -> FastAPI:
         await sessions.close()
         await engine.close()
 
-    app = FastAPI(title=f"memvla: {policy.spec.name}", description=ABOUT, lifespan=lifespan, redoc_url=None)
+    app = FastAPI(
+        title=f"memvla: {policy.spec.name}", description=ABOUT, lifespan=lifespan, docs_url=None, redoc_url=None
+    )
     app.state.served = Served(
         sessions=sessions,
         settings=settings,
@@ -85,6 +88,7 @@ def build_app(policy: Policy, suite: Suite, settings: ServeSettings) -> FastAPI:
     for room in (own, legacy, sockets):
         app.include_router(room.router(settings))
     _errors(app)
+    _docs(app)
     return app
 
 
@@ -156,6 +160,16 @@ def _health(app: FastAPI) -> None:
     async def metrics() -> Response:
         """Prometheus figures."""
         return Response(generate_latest(app.state.served.sessions.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _docs(app: FastAPI) -> None:
+    words = {"/v1/session": own.socket, "/openpi": sockets.openpi, "/vla_eval": sockets.vla_eval}
+    page = docs_page(app, app.state.served.about, {path: str(call.__doc__) for path, call in words.items()})
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        """What can be asked of this server."""
+        return HTMLResponse(page)
 
 
 def _errors(app: FastAPI) -> None:
