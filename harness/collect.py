@@ -73,6 +73,8 @@ class CollectSettings:
     """Random motion without labels, for the world model; no policy is needed."""
     speed: float = 0.6
     """Standard deviation of random motion, as a share of the action's limit."""
+    turning: float = 1.0
+    """How strong noise and random motion are on the turns, compared with the translation."""
     keep_failed: bool | None = None
     """Keep episodes without success too (None: only with a learner and in play)."""
     drop_noops: bool = False
@@ -172,6 +174,7 @@ def _check(settings: CollectSettings) -> None:
         ("off_course_steps", 1, 1000),
         ("beta", 0.0, 1.0),
         ("speed", 0.0, 2.0),
+        ("turning", 0.0, 10.0),
     ):
         if not low <= getattr(settings, name) <= high:
             raise ConfigError(f"collect.{name} must lie in {low} .. {high}, was {getattr(settings, name)}")
@@ -226,6 +229,7 @@ def _recorder(
         "demonstrator": None if settings.play else plain(config.policies[0]),
         "learner": plain(learner),
         **({"execute": _positive("protocol.execute", execute[-1])} if execute else {}),
+        **({"turning": settings.turning} if settings.turning != 1 else {}),
         "beta": settings.beta,
         "cameras": list(settings.cameras) or None,
         "speed": settings.speed,

@@ -20,6 +20,7 @@ Episodes without success are left out and counted. Words are key=value, lists ar
   [bold]collect.trials[/], .tasks, .seed  scenes per task (100); only these tasks; of noise and policies (0)
   [bold]collect.cameras[/]                recorded cameras (all)
   [bold]collect.noise[/], .noise_memory   noise as a share of the action's limit (0); its correlation (0.8)
+  [bold]collect.turning[/]                the same noise and random motion on turns, times this (1)
   [bold]collect.off_course[/]             share of episodes that begin with random motion (0), of at most
                                   collect.off_course_steps (12), recorded if collect.off_course_recorded=true
   [bold]learner[/], learner.OPTION        DAgger: this policy acts, the other labels;

@@ -144,6 +144,7 @@ class RecordingPolicy(Policy):
     demonstrator, learner: `{name, target, options}` of a policy; execute: actions of the learner carried out per call
     (None: as the suite's protocol says, else the learner); beta: share of the learner's calls in which the demonstrator
     drives instead (DAgger); folder: where episodes are written; cameras: recorded ones (None: all);
+    speed: of random motion; turning: how strong it and the noise are on turns, compared with the translation;
     gripper_change: how often random motion opens or closes, per step. Raises PolicyError, before anything runs, for a
     demonstrator that must be executed several steps at a time, and for noise on actions that have no limit.
     """
@@ -161,6 +162,7 @@ class RecordingPolicy(Policy):
         cameras: Sequence[str] | None = None,
         disturbance: Mapping[str, Any] | None = None,
         speed: float = 0.6,
+        turning: float = 1.0,
         gripper_change: float = 0.05,
     ) -> None:
         self._context, self._folder, self._scene_seed = context, Path(folder), scene_seed
@@ -168,6 +170,7 @@ class RecordingPolicy(Policy):
         self._beta, self._speed, self._gripper_change = beta, speed, gripper_change
         env = context.env
         self._action: ActionSpec = replace(env.action, gripper=OPEN_IS_ONE)
+        self._shares = np.repeat([1.0, turning], [3, env.action.rotation.size])
         self._offered = tuple(camera.name for camera in env.cameras)
         self._recorded = tuple(cameras) if cameras else self._offered
         missing = [name for name in self._recorded if name not in self._offered]
@@ -293,7 +296,7 @@ class RecordingPolicy(Policy):
     def _wandered(self, session: Session, label: Floats | None) -> Floats:
         """Smooth random motion; the gripper is the demonstrator's, else changes now and then."""
         limit = self._action.limit or 1.0
-        motion = np.clip(self._speed * limit * session.wander.next(), -limit, limit)
+        motion = np.clip(self._speed * limit * self._shares * session.wander.next(), -limit, limit)
         if label is not None:
             grip = float(label[-1])
         else:
@@ -306,7 +309,7 @@ class RecordingPolicy(Policy):
         if self._disturbance.noise <= 0:
             return action
         limit = self._action.limit or 1.0
-        motion = np.clip(action[:-1] + self._disturbance.noise * limit * noise, -limit, limit)
+        motion = np.clip(action[:-1] + self._disturbance.noise * limit * self._shares * noise, -limit, limit)
         return np.array([*motion, action[-1]], dtype=np.float32)
 
     def _note(self, session: Session, seen: Observation, label: Floats | None, done: Floats) -> None:

@@ -93,6 +93,13 @@ def test_noise_is_carried_out_and_labels_stay_clean(tmp_path: Path) -> None:
         assert noise[free, number].std() > 0.2, "every motion number is disturbed, height included"
 
 
+def test_noise_on_turns_can_be_weaker(tmp_path: Path) -> None:
+    run(tmp_path / "d", *PRESS, "collect.trials=2", "collect.noise=0.4", "collect.turning=0.1")
+    episodes = steps_of(tmp_path / "d")
+    noise = np.concatenate([episode["executed_action"] - episode["action"] for episode in episodes])
+    assert noise[:, 3:6].std() < 0.1 < noise[:, :3].std()
+
+
 def test_noise_keeps_its_direction_for_a_while() -> None:
     from harness.recording import Drift
 
