@@ -28,16 +28,18 @@ Augment = Callable[[np.ndarray[Any, Any], np.random.Generator], np.ndarray[Any, 
 class PolicyBatch:
     """N frames of E pieces, none longer than T.
 
-    inputs: as at test; place int64 [N]: of frame n in the grid [E, T], e * T + t; grid: (E, T); chunks float32
-    [N, C, A], normalised; noise float32 [R * N, C, A], step int64 [R * N] and drop bool [R * N]: of the R noisings of
-    every frame, first all frames once, then again; goals float32 [N, 3, bins] or None: where the hand acts next;
-    frames: what summed losses are divided by; maps: features of the world model, if they were computed before.
+    inputs: as at test; place int64 [N]: of frame n in the grid [E, T], e * T + t; grid: (E, T); chunks float32 [N, C,
+    A], normalised; weight float32 [N]: 0 for frames that only fill the memory, else 1; noise float32 [R * N, C, A],
+    step int64 [R * N] and drop bool [R * N]: of the R noisings of every frame, first all frames once, then again; goals
+    float32 [N, 3, bins] or None: where the hand acts next; frames: what summed losses are divided by; maps: features of
+    the world model, if they were computed before.
     """
 
     inputs: Inputs
     place: Tensor
     grid: tuple[int, int]
     chunks: Tensor
+    weight: Tensor
     noise: Tensor
     step: Tensor
     drop: Tensor
@@ -81,8 +83,10 @@ class BatchMaker:
     """Demonstrations, prepared once: batches are then cut from them.
 
     statistics: of a demonstration's dataset; repeats: noisings of every frame; drop: share of them whose condition is
-    dropped for classifier-free guidance; waypoint_bins: levels on which the next waypoint is told (0: it is not);
-    dream_shape: of the noise a world model starts from for one frame (empty: none is drawn).
+    dropped for classifier-free guidance; noisier: noisier diffusion steps are drawn more often, in proportion to their
+    number (else all alike): a small network then learns far sooner to heed what conditions it; waypoint_bins: levels on
+    which the next waypoint is told (0: it is not); dream_shape: of the noise a world model starts from for one frame
+    (empty: none is drawn).
     Raises DemoError for a demonstration the network cannot be trained on.
     """
 
@@ -96,13 +100,15 @@ class BatchMaker:
         *,
         repeats: int,
         drop: float = DROP,
+        noisier: bool = False,
         waypoint_bins: int = 0,
         world_prompter: WorldPrompter | None = None,
         dream_shape: tuple[int, ...] = (),
         augment: Augment | None = None,
     ) -> None:
         self.config, self.cameras, self.demos = config, cameras, demos
-        self._repeats, self._drop, self._augment, self._dream_shape = repeats, drop, augment, dream_shape
+        self._repeats, self._drop, self._noisier = repeats, drop, noisier
+        self._augment, self._dream_shape = augment, dream_shape
         self._actions = [normalised(demo, statistics(demo)) for demo in demos]
         self._still = [still_action(statistics(demo)) for demo in demos]
         self._ids = [prompter.ids(demo.instruction) for demo in demos]
@@ -142,6 +148,7 @@ class BatchMaker:
             place=torch.tensor([e * longest + t for e, t, _, _ in rows]),
             grid=(len(pieces), longest),
             chunks=self._tensor([self._chunk(d, frame) for _, _, d, frame in rows]),
+            weight=torch.tensor([float(t >= pieces[e].quiet) for e, t, _, _ in rows]),
             noise=torch.from_numpy(np.concatenate([n for n, _, _ in drawn], axis=1)).flatten(0, 1),
             step=torch.from_numpy(np.concatenate([s for _, s, _ in drawn], axis=1)).flatten(),
             drop=torch.from_numpy(np.concatenate([d for _, _, d in drawn], axis=1)).flatten(),
@@ -155,7 +162,9 @@ class BatchMaker:
         rng, count = piece.generator(), (self._repeats, len(piece.frames))
         size = (*count, self.config.expert.chunk, self.config.action)
         noise = rng.standard_normal(size, dtype=np.float32)
-        return noise, rng.integers(0, STEPS, count), rng.random(count) < self._drop
+        share = rng.random(count)
+        steps = (STEPS * (np.sqrt(share) if self._noisier else share)).astype(np.int64)
+        return noise, steps, rng.random(count) < self._drop
 
     def _chunk(self, demo: int, frame: int) -> Floats:
         return chunk_at(self._actions[demo], frame, self.config.expert.chunk, self._still[demo])

@@ -29,9 +29,9 @@ class GoalHead(nn.Module):
         logits: Tensor = self.net(cognition[:, 0])
         return logits.unflatten(-1, (3, self.bins))
 
-    def loss(self, cognition: Tensor, goals: Tensor) -> Tensor:
-        """Cross-entropy of every frame, [N], mean over the three axes."""
-        return -(goals * self(cognition).log_softmax(-1)).sum(-1).mean(-1)
+    def loss(self, cognition: Tensor, goals: Tensor, weight: Tensor) -> Tensor:
+        """Cross-entropy, mean over the three axes, summed over the frames with their weights [N]."""
+        return -((goals * self(cognition).log_softmax(-1)).sum(-1).mean(-1) * weight).sum()
 
 
 class Grounding(nn.Module):
@@ -47,7 +47,7 @@ class Grounding(nn.Module):
         if batch.goals is None:
             raise ValueError("grounding needs the places where the hand acts next")
         cognition, _ = self.vlm(batch.inputs)
-        return {"loss": self.goal.loss(cognition, batch.goals).sum() / batch.frames}
+        return {"loss": self.goal.loss(cognition, batch.goals, batch.weight) / batch.frames}
 
 
 class PolicyTraining(nn.Module):
@@ -71,9 +71,9 @@ class PolicyTraining(nn.Module):
         cognition, perception = self._remember(seen, vision, batch)
         parts = {"action": self._action_loss(cognition, perception, batch)}
         if batch.goals is not None and self.goal is not None:
-            parts["goal"] = self.goal.loss(cognition, batch.goals).sum() / batch.frames
+            parts["goal"] = self.goal.loss(cognition, batch.goals, batch.weight) / batch.frames
             if self.goal_now is not None:
-                parts["goal_now"] = self.goal_now.loss(seen, batch.goals).sum() / batch.frames
+                parts["goal_now"] = self.goal_now.loss(seen, batch.goals, batch.weight) / batch.frames
         loss = parts["action"]
         for name in ("goal", "goal_now"):
             if name in parts:
@@ -112,7 +112,8 @@ class PolicyTraining(nn.Module):
         condition = drop_condition(expert.net, cognition.repeat(copies, 1, 1), batch.drop)
         noisy = add_noise(clean, batch.noise, batch.step).to(condition.dtype)
         predicted: Tensor = expert.net(noisy, batch.step, condition, expert.net.see(perception))
-        return ((predicted - batch.noise) ** 2).mean((1, 2)).sum() / (copies * batch.frames)
+        off = ((predicted - batch.noise) ** 2).mean((1, 2))
+        return (off * batch.weight.repeat(copies)).sum() / (copies * batch.frames)
 
 
 def _to_grid(tokens: Tensor, batch: PolicyBatch) -> tuple[Tensor, Tensor]:

@@ -16,13 +16,16 @@ from torch import Tensor, nn
 from policies.base import PolicyError
 from policies.cogact.model import CogACTNetwork
 from policies.memoryvla.model import MemoryVLANetwork
+from policies.training.augmentation import Augmentation
 from policies.training.batches import BatchMaker, PolicyBatch
 from policies.training.data import Data, read_data
+from policies.training.demos import Demo
 from policies.training.losses import PolicyTraining
+from policies.training.sampling import GroupSampler, Mixture, StreamPiece, StreamSampler
 from policies.training.windows import CallSampler, Piece
 from policies.training.world_files import load_world, read_world
-from policies.vla.checkpoint import fill, read_checkpoint, save_checkpoint
-from policies.vla.config import ModelConfig, changed, preset
+from policies.vla.checkpoint import CONFIG, WEIGHTS, fill, read_groups, read_own, save_checkpoint, translate
+from policies.vla.config import ModelConfig, changed, one_of, preset
 from policies.vla.diffusion import DROP
 from policies.vla.language import Prompter, WorldPrompter, lab_tokenizer, read_tokenizer
 from policies.vla.model import VLM
@@ -58,7 +61,8 @@ class PolicyStage:
 
     def draw(self, update: int, rank: int, world: int) -> PolicyBatch:
         """See `policies.training.stage.Stage`."""
-        return self._maker.batch(*self._sampler.draw(update, rank, world))
+        pieces, frames = self._sampler.draw(update, rank, world)
+        return self._maker.batch([p.with_past() if isinstance(p, StreamPiece) else p for p in pieces], frames)
 
     def save(self, folder: Path, state: dict[str, Tensor]) -> None:
         """Write a policy in our own format: what training alone needed is left out."""
@@ -98,21 +102,25 @@ def policy_stage(
     weights: Mapping[str, float] | None = None,
     repeats: int = 4,
     drop: float = DROP,
+    noisier: bool = False,
     goal_weight: float = 0.0,
     goal_bins: int = 24,
+    augment: bool = False,
     card: str = "",
     seed: int = 0,
 ) -> PolicyStage:
     """Train a policy on demonstrations.
 
-    family: `cogact`, `memoryvla`, `memoryvla_plus` or `memoryvla_pp`; data: folders of RLDS datasets; size: preset
-    to begin with (`lab`, `7b`); cameras: views the policy sees, in order (none: the first of the data); state: it reads
+    family: `cogact`, `memoryvla`, `memoryvla_plus` or `memoryvla_pp`; data: folders of RLDS datasets; size: preset to
+    begin with (`lab`, `7b`); cameras: views the policy sees, in order (none: the first of the data); state: it reads
     proprioception; model: changes of the preset by group (`memory: {length: 32}`); start: a policy to start from, ours
     or a released one, of the same family or CogACT; grounding: folder of a grounding stage to start from; world: folder
     of the world model (memoryvla_pp); unnorm_key: one name for the statistics of all data (none: each dataset its own).
     sampler: `calls` (whole episodes at the frames of policy calls), `group` or `stream` (section 4.3 of the paper's
-    training); pieces: episodes a batch; longest: most frames of each; weights: of tasks; repeats: noisings of a frame;
-    drop: share of dropped conditions; goal_weight, goal_bins: of the loss on where the hand acts next.
+    training); pieces: episodes a batch (`stream`: streams side by side); longest: most frames of each; weights: of
+    tasks (`calls`) or datasets; repeats: noisings of a frame; drop: share of dropped conditions; noisier: draw noisier
+    diffusion steps more often; goal_weight, goal_bins: of the loss on where the hand acts next; augment: pictures are
+    cropped and recoloured at random.
 
     Raises PolicyError or DemoError for options and data that do not go together.
     """
@@ -132,24 +140,40 @@ def policy_stage(
         found.of,
         repeats=repeats,
         drop=drop,
+        noisier=noisier,
         waypoint_bins=goal_bins if goal_weight else 0,
         world_prompter=dreams,
         dream_shape=network.imagination.world.noise_shape if dreams else (),
+        augment=Augmentation() if augment else None,
     )
     training = PolicyTraining(network, config, goal_weight=goal_weight, bins=goal_bins)
     if state:
         scale_state(network.vlm, maker)
     prepare(training, start=start, grounding=grounding, world=world)
-    chosen = CallSampler(
-        [len(demo) for demo in labelled],
-        [demo.task for demo in labelled],
-        config.expert.execute,
-        pieces,
-        longest,
-        seed,
-        dict(weights) if weights else None,
-    )
+    chosen = sampler_of(sampler, labelled, config.expert.execute, pieces, longest, seed, weights)
     return PolicyStage(training, found, maker, chosen, tokenizer=words, card=card)
+
+
+def sampler_of(
+    name: str,
+    demos: Sequence[Demo],
+    execute: int,
+    pieces: int,
+    longest: int,
+    seed: int,
+    weights: Mapping[str, float] | None,
+) -> Sampler:
+    """`calls`, `group` or `stream`; see `policy_stage`. weights: of tasks for `calls`, of datasets for the others."""
+    one_of("sampler", name, ("calls", "group", "stream"))
+    if name == "calls":
+        lengths, tasks = [len(demo) for demo in demos], [demo.task for demo in demos]
+        return CallSampler(lengths, tasks, execute, pieces, longest, seed, dict(weights) if weights else None)
+    mixture = Mixture.of(demos, weights)
+    return (GroupSampler if name == "group" else StreamSampler)(mixture, pieces, seed=seed, **{LENGTH[name]: longest})
+
+
+LENGTH = {"group": "size", "stream": "frames"}
+"""What `longest` is called there."""
 
 
 def shaped(
@@ -193,18 +217,19 @@ def prepare(training: PolicyTraining, *, start: str | None, grounding: str | Non
 
 
 def begin_from(network: nn.Module, path: Path, family: str) -> None:
-    """Start from a policy of the same family, or from CogACT as the MemoryVLA models do: what CogACT does not have
-    keeps its fresh weights."""
-    try:
-        fill(network, read_checkpoint(path, family).state(), f"start {path}")
-        return
-    except PolicyError:
-        if family == "cogact":
-            raise
-        base = read_checkpoint(path, "cogact").state()
+    """Start from a policy of the same family, or as the MemoryVLA models do from CogACT or from the vision-language
+    model alone (`openvla-7b-prismatic`): what these do not have keeps its fresh weights. Raises PolicyError listing
+    what does not fit."""
     own = network.state_dict()
-    fresh = [name for name in own if re.match(COGACT_LACKS, name)]
-    fill(network, {**base, **{name: own[name] for name in fresh}}, f"start {path}")
+    if path.is_dir() and (path / CONFIG).is_file() and (path / WEIGHTS).is_file():
+        given = read_own(path).state()
+    else:
+        given = translate(read_groups(path))
+    acts = any(name.startswith("action_model.") for name in given)
+    remembers = any(name.startswith("memory.") for name in given)
+    lacks = "" if remembers else COGACT_LACKS if acts else f"{COGACT_LACKS}|action_model\\."
+    fresh = {name: tensor for name, tensor in own.items() if name not in given and lacks and re.match(lacks, name)}
+    fill(network, {**given, **fresh}, f"start {path} for {family}")
 
 
 COGACT_LACKS = r"memory\.|imagination\.|action_model\.net\.(per_token_embedder\.|blocks\.\d+\.(per_attn|norm3)\.)"

@@ -102,6 +102,15 @@ class StreamPiece(Piece):
     before: int = 0
     episode: tuple[int, ...] = ()
 
+    def with_past(self) -> Piece:
+        """The stretch with what went by before it as quiet frames, so that its memory can be filled anew.
+
+        The released training keeps the memory from batch to batch, features of past frames being those of slightly
+        older weights. Filled anew they are those of the present ones, and a resumed training needs no memory.
+        """
+        frames = np.arange(0, self.before + len(self.frames), dtype=np.int64)
+        return Piece(self.demo, frames, frames.astype(np.float64), self.seed, quiet=self.before)
+
 
 @dataclass(frozen=True)
 class StreamSampler:

@@ -27,12 +27,14 @@ DIP = 0.06
 @dataclass(frozen=True)
 class Piece:
     """Frames of one episode. demo: its index; frames int64 [T], rising; times float64 [T]: what memory entries carry;
-    seed: of everything that is drawn for it."""
+    seed: of everything that is drawn for it; quiet: so many of the first frames only fill the memory, and nothing is
+    learnt from them."""
 
     demo: int
     frames: Ints
     times: npt.NDArray[np.float64]
     seed: tuple[int, ...]
+    quiet: int = 0
 
     def generator(self) -> np.random.Generator:
         """The generator of this piece's noise."""

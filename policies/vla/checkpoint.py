@@ -116,8 +116,10 @@ def translate(groups: Mapping[str, Mapping[str, Tensor]]) -> State:
     return found
 
 
-def read_released(path: Path) -> dict[str, State]:
-    """The groups of a released `.pt`. Raises PolicyError where it is not one; runs nothing that is in the file."""
+def read_groups(path: Path) -> dict[str, State]:
+    """The groups of a `.pt` in the family's layout, or of the only one below `path`/checkpoints. Raises PolicyError
+    where it is not one; runs nothing that is in the file."""
+    path = _only_weights(path)
     try:
         data: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:
@@ -129,10 +131,33 @@ def read_released(path: Path) -> dict[str, State]:
         )
     if "ema_diffusion" in groups:
         raise PolicyError(f"checkpoint {path} holds an averaged action model (ema_diffusion), which is not supported")
-    missing = [name for name in ("projector", "llm_backbone", "action_model") if name not in groups]
+    missing = [name for name in ("projector", "llm_backbone") if name not in groups]
     if missing:
         raise PolicyError(f"checkpoint {path} lacks {', '.join(missing)}; it has {', '.join(groups)}")
     return groups
+
+
+def read_released(path: Path) -> dict[str, State]:
+    """The groups of a released policy; see `read_groups`."""
+    groups = read_groups(path)
+    if "action_model" not in groups:
+        raise PolicyError(f"checkpoint {path} lacks action_model; it has {', '.join(groups)}")
+    return groups
+
+
+def _only_weights(path: Path) -> Path:
+    """`path`, or the only `.pt` in the run folder it is."""
+    if path.is_dir():
+        weights = sorted((path / "checkpoints").glob("*.pt"))
+        if len(weights) != 1:
+            raise PolicyError(
+                f"checkpoint {path}: neither {CONFIG} with {WEIGHTS} nor exactly one checkpoints/*.pt "
+                f"(found {len(weights)})"
+            )
+        path = weights[0]
+    if path.suffix != ".pt" or not path.is_file():
+        raise PolicyError(f"no checkpoint at {path}: expected a folder in our format, or a released .pt")
+    return path
 
 
 def fill(network: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
@@ -198,21 +223,11 @@ def read_checkpoint(path: Path, family: str) -> Checkpoint:
             raise PolicyError(f"checkpoint {path} is of family {FAMILY}; use policy={FAMILY}")
         return read_dexbotic(path)
     if (path / CONFIG).is_file() and (path / WEIGHTS).is_file():
-        found = _read_own(path)
+        found = read_own(path)
         if found.config.family != family:
             raise PolicyError(f"checkpoint {path} is of family {found.config.family}; use policy={found.config.family}")
         return found
-    if path.is_dir():
-        weights = sorted((path / "checkpoints").glob("*.pt"))
-        if len(weights) != 1:
-            raise PolicyError(
-                f"checkpoint {path}: neither {CONFIG} with {WEIGHTS} nor exactly one checkpoints/*.pt "
-                f"(found {len(weights)})"
-            )
-        path = weights[0]
-    if path.suffix != ".pt" or not path.is_file():
-        raise PolicyError(f"no checkpoint at {path}: expected a folder in our format, or a released .pt")
-    return _read_released(path, family)
+    return _read_released(_only_weights(path), family)
 
 
 def _read_released(path: Path, family: str) -> Checkpoint:
@@ -279,7 +294,8 @@ MEMORY_SETTINGS = {
 """Names of memory's settings in a released training config, and ours."""
 
 
-def _read_own(path: Path) -> Checkpoint:
+def read_own(path: Path) -> Checkpoint:
+    """A folder in our own format, of whatever family. Raises PolicyError where it cannot be used."""
     try:
         data = json.loads((path / CONFIG).read_text())
         if data.get("format") != FORMAT:
