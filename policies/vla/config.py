@@ -356,18 +356,18 @@ def _plus(name: str) -> ModelConfig:
 
 
 LAB_IMAGINATION = ImaginationOptions(
-    size=64,
+    size=32,
     channels=(32, 32, 64),
     heads=(1, 1, 2),
     blocks=1,
     cross=64,
-    latent=(32, 32, 32, 32),
+    latent=(32, 32, 32),
     text_vocabulary=512,
     text_width=32,
     text_layers=1,
     text_heads=2,
-    frames=8,
-    horizon=8,
+    frames=4,
+    horizon=4,
     queries=4,
     former_heads=4,
 )

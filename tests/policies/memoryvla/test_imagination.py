@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from policies.memoryvla.imagination import FeaturePyramid, FormerLayer, Imagination, WorldModel
 from policies.memoryvla.policy import memoryvla_pp
@@ -25,7 +26,7 @@ def imagination(**changes: Any) -> Imagination:
     return Imagination(replace(LAB_IMAGINATION, **changes), 96).eval()
 
 
-def given(batch: int = 2, seed: int = 1, frames: int = 8) -> tuple[Tensor, Tensor, Tensor]:
+def given(batch: int = 2, seed: int = 1, frames: int = LAB_IMAGINATION.frames) -> tuple[Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     picture = torch.randint(0, 256, (batch, 64, 64, 3), dtype=torch.uint8, generator=generator)
     ids = torch.randint(0, 100, (batch, 20), generator=generator)
@@ -53,9 +54,12 @@ def test_features_come_from_the_first_up_blocks_of_the_whole_unet() -> None:
     handles = [b.register_forward_hook(lambda _m, _i, out: found.append(out)) for b in world.unet.up_blocks[:3]]
     scheduler = world._scheduler(torch.device("cpu"))
     with torch.no_grad():
-        latent = world.vae.encode(picture.permute(0, 3, 1, 2).float() / 127.5 - 1).latent_dist.mode()
+        half = functional.interpolate(
+            picture.permute(0, 3, 1, 2).float() / 127.5 - 1, (32, 32), mode="bilinear", antialias=True
+        )
+        latent = world.vae.encode(half).latent_dist.mode()
         scaled = noise * scheduler.init_noise_sigma / (scheduler.sigmas[0] ** 2 + 1) ** 0.5
-        told = torch.cat([scaled, latent[:, None].expand(-1, 8, -1, -1, -1)], 2)
+        told = torch.cat([scaled, latent[:, None].expand(-1, 4, -1, -1, -1)], 2)
         about = torch.tensor([[4.0, 127.0, 0.0]] * 2)
         words = world.text(input_ids=ids).last_hidden_state.repeat(1, 1, 2)
         world.unet(told, scheduler.timesteps[0], words, about)
@@ -98,11 +102,11 @@ def test_features_depend_on_picture_sentence_and_noise_and_on_no_batch_mate() ->
 def test_a_shorter_horizon_uses_the_first_frames() -> None:
     maps = imagination().world.imagine(*given())
     torch.manual_seed(5)
-    long, short = FeaturePyramid((64, 32, 32), 96, 8), FeaturePyramid((64, 32, 32), 96, 4)
+    long, short = FeaturePyramid((64, 32, 32), 96, 4), FeaturePyramid((64, 32, 32), 96, 2)
     state = long.state_dict()
-    short.load_state_dict({**state, "steps": state["steps"][:4]})
-    close(short(maps), long(maps)[:, :4], 1e-6)
-    assert long(maps).shape == (2, 8, 64, 96)
+    short.load_state_dict({**state, "steps": state["steps"][:2]})
+    close(short(maps), long(maps)[:, :2], 1e-6)
+    assert long(maps).shape == (2, 4, 64, 96)
 
 
 def test_space_attention_stays_in_its_step_and_time_attention_mixes_steps() -> None:
@@ -123,7 +127,7 @@ def test_space_attention_stays_in_its_step_and_time_attention_mixes_steps() -> N
 
 def test_the_gate_weighs_memory_against_imagination_as_published() -> None:
     module = imagination()
-    perception, imagined = torch.randn(2, 16, 96), torch.randn(2, 8, 4, 96)
+    perception, imagined = torch.randn(2, 16, 96), torch.randn(2, 4, 4, 96)
     with torch.no_grad():
         found = module.integrate(perception, imagined)
         flat = imagined.flatten(1, 2)
@@ -136,11 +140,11 @@ def test_the_gate_weighs_memory_against_imagination_as_published() -> None:
 
 
 def test_direct_addition_and_a_closed_gate() -> None:
-    perception, imagined = torch.randn(2, 16, 96), torch.randn(2, 8, 4, 96)
+    perception, imagined = torch.randn(2, 16, 96), torch.randn(2, 4, 4, 96)
     with torch.no_grad():
         added = imagination(integration="add")
         flat = imagined.flatten(1, 2)
-        visible = torch.ones(1, 1, 32, dtype=torch.bool)
+        visible = torch.ones(1, 1, 16, dtype=torch.bool)
         close(added.integrate(perception, imagined), perception + added.guided(perception, flat, flat, visible), 1e-6)
         close(imagination(keep_bias=30.0).integrate(perception, imagined), perception, 1e-5)
 

@@ -399,7 +399,7 @@ def test_the_policy_file_names_every_option_and_its_defaults_work(family: str) -
 @pytest.mark.parametrize(
     ("options", "error"),
     [
-        ({"imagination": {"horizon": 9}}, "horizon must be 1 to 8"),
+        ({"imagination": {"horizon": 9}}, "horizon must be 1 to 4"),
         ({"imagination": {"steps": 0}}, "steps must be 1 to 20"),
         ({"imagination": {"integration": "sum"}}, "gate, add"),
     ],
