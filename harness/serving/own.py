@@ -84,6 +84,7 @@ ACT_BODY = {
                     "properties": {
                         "call": {"type": "integer", "description": "0, 1, 2 ... within the session"},
                         "step": {"type": "integer", "description": "control steps taken before this frame"},
+                        "first": {"type": "boolean", "description": "the first frame, though its call may not be 0"},
                         "instruction": {"type": "string", "description": "only where it changed"},
                         "state": {"type": "string", "description": "proprioception, a JSON list of numbers"},
                         "CAMERA": {"type": "string", "format": "binary", "description": "one file per camera"},
@@ -93,7 +94,8 @@ ACT_BODY = {
             MSGPACK: {
                 "schema": {
                     "type": "object",
-                    "description": "{call, step, images: {camera: array or encoded bytes}, state?, instruction?}; "
+                    "description": "{call, step, images: {camera: array or encoded bytes}, state?, "
+                    "instruction?, first?}; "
                     "arrays as {__ndarray__: true, data, dtype, shape}",
                 }
             },
@@ -312,6 +314,8 @@ def _frame(fields: Mapping[str, Any]) -> dict[str, Any]:
         found["state"] = frames.numbers(fields["state"])
     if fields.get("instruction") is not None:
         found["instruction"] = str(fields["instruction"]).strip()
+    if fields.get("first") is not None:
+        found["first"] = fields["first"] is True or fields["first"] == "true"
     return found
 
 

@@ -98,6 +98,8 @@ class Sessions:
         seed = self.settings.seed if seed is None else seed
         if not 0 <= seed < 2**63:
             raise ServingError(400, f"seed must lie in 0 .. 2^63 - 1, was {seed}")
+        if not 0 <= label.trial < MAX_STEP or not 0 <= label.attempt < MAX_STEP:
+            raise ServingError(400, f"trial and attempt must lie in 0 .. 2^31 - 1, were {label.trial}, {label.attempt}")
         # The attempt keeps apart sessions of one name; noise does not depend on it.
         episode = EpisodeId(label.suite, label.task, label.trial, serial)
         session = Session(secrets.token_urlsafe(24), label, episode, seed, instruction, protocol, peer)
@@ -127,9 +129,13 @@ class Sessions:
         call: int | None = None,
         step: int | None = None,
         instruction: str | None = None,
+        first: bool = False,
     ) -> Floats:
         """The action chunk float32 [T, A] for one frame. call, step: what the client says it sends (None: it does not
-        say). Raises ServingError; where the memory can no longer be trusted the session is ended."""
+        say); first: it is the session's first frame, whatever the number of its call. Raises ServingError; where the
+        memory can no longer be trusted the session is ended."""
+        if first and call is not None and session.step < 0 and call < MAX_STEP:
+            session.calls = call
         self._in_turn(session, call, step)
         session.busy = True
         try:

@@ -159,11 +159,13 @@ class OwnLine(SocketLine):
     def greet(self) -> None:
         name = self.start.episode
         episode = {"suite": name.suite, "task": name.task, "trial": name.trial, "attempt": name.attempt}
+        self._first = True
         self._answer({"op": "begin", "instruction": self.instruction, "seed": self.start.seed, "episode": episode})
 
     def act(self, request: ActRequest) -> Floats:
         message: dict[str, Any] = {"op": "act", "call": request.call, "step": request.step}
         message["images"] = {name: self.picture(request, name) for name in self.cameras}
+        message["first"], self._first = self._first, False
         if request.observation.state is not None:
             message["state"] = request.observation.state
         answer = self._answer(message)

@@ -177,6 +177,25 @@ def test_session_ids_and_traces_stay_out_of_logs_and_a_line_is_one_json_object(
         assert json.loads(line)["event"]
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "[1]",
+        '["a", "b", 1e400, 1]',
+        f'["a", "b", {10**40}, 1]',
+        '["a", "b", -1, 1]',
+        "[" * 90,
+        "null",
+        '["a", {}, 1, 1]',
+    ],
+)
+def test_an_episodes_name_that_makes_no_sense_is_refused(client: httpx.Client, name: str) -> None:
+    data = {"text": "press", "episode_first_frame": "True"}
+    files = {"image": ("a.png", png()), "image_wrist": ("b.png", png())}
+    answer = client.post("/as/named/process_frame", data=data, files=files, headers={"X-Memvla-Episode": name})
+    assert answer.status_code == 400, answer.text
+
+
 def evil_arrays() -> list[Any]:
     good = {"data": b"\0" * 12, "dtype": "|u1", "shape": [2, 2, 3]}
     return [

@@ -1,5 +1,7 @@
-"""The words of vla-eval and openpi-client as the real packages write them (recorded.json, by tests/peers/record.py): our
-server understands their clients, our clients understand their servers. Needs neither package."""
+"""What vla-eval and openpi-client say, as the real packages write it (recorded.json, by tests/peers/record.py).
+
+Our server understands their clients, our clients understand their servers. Needs neither package.
+"""
 
 from __future__ import annotations
 
