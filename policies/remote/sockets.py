@@ -179,6 +179,11 @@ class OwnLine(SocketLine):
     def instruction_changed(self, instruction: str, *, keep_memory: bool) -> None:
         self._answer({"op": "instruction", "instruction": instruction, "keep_memory": keep_memory})
 
+    def close(self) -> None:
+        with suppress(Exception):  # where the connection is gone the server ends the session with it
+            self._answer({"op": "end"})
+        super().close()
+
     def _answer(self, message: dict[str, Any]) -> dict[str, Any]:
         self.send(message)
         answer = self.receive()
