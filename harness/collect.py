@@ -342,7 +342,7 @@ class Packer:
                 f"cannot write the dataset {self._config.folder}: {error.strerror or error}; make room and run the "
                 "same command again: recorded episodes are kept"
             ) from error
-        for record in scored:
+        for record in self._run.store.attempts():  # void ones too: some wrote their episode before the fault
             self._file(record).unlink(missing_ok=True)
 
     def _wants(self, record: EpisodeRecord) -> bool:
