@@ -17,21 +17,32 @@ from policies.vla.model import VLM
 
 
 class GoalHead(nn.Module):
-    """Where the hand acts next, read from the cognition token: [N, 1, D] -> logits [N, 3, bins]. Only training uses
-    it; it makes the token say where things are."""
+    """What a cognition token [N, 1, D] itself says of the task: where the hand acts next, as logits [N, 3, bins], and
+    by one linear map the chunk to come, [N, C, A]. Only training uses it.
 
-    def __init__(self, width: int, bins: int) -> None:
+    The models this family starts from have learned to name actions in that token. The action expert of a small model
+    that starts without needs tens of thousands of updates until it heeds its condition.
+    """
+
+    def __init__(self, config: ModelConfig, bins: int) -> None:
         super().__init__()
-        self.bins = bins
+        width, self.bins = config.language.width, bins
+        self.shape = (config.expert.chunk, config.action)
         self.net = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, 3 * bins))
+        self.chunk = nn.Linear(width, config.expert.chunk * config.action)
 
-    def forward(self, cognition: Tensor) -> Tensor:
+    def forward(self, cognition: Tensor) -> tuple[Tensor, Tensor]:
         logits: Tensor = self.net(cognition[:, 0])
-        return logits.unflatten(-1, (3, self.bins))
+        return logits.unflatten(-1, (3, self.bins)), self.chunk(cognition[:, 0]).unflatten(-1, self.shape)
 
-    def loss(self, cognition: Tensor, goals: Tensor, weight: Tensor) -> Tensor:
-        """Cross-entropy, mean over the three axes, summed over the frames with their weights [N]."""
-        return -((goals * self(cognition).log_softmax(-1)).sum(-1).mean(-1) * weight).sum()
+    def loss(self, cognition: Tensor, batch: PolicyBatch) -> Tensor:
+        """Cross-entropy (mean over the three axes) and squared error of the chunk, both as means over all frames."""
+        if batch.goals is None:
+            raise ValueError("the batch does not say where the hand acts next")
+        logits, chunk = self(cognition)
+        where = -(batch.goals * logits.log_softmax(-1)).sum(-1).mean(-1)
+        off = ((chunk - batch.chunks) ** 2).mean((1, 2))
+        return ((where + off) * batch.weight).sum() / batch.frames
 
 
 class Grounding(nn.Module):
@@ -40,14 +51,12 @@ class Grounding(nn.Module):
     def __init__(self, vlm: VLM, bins: int) -> None:
         super().__init__()
         self.vlm = vlm
-        self.goal = GoalHead(vlm.config.language.width, bins)
+        self.goal = GoalHead(vlm.config, bins)
 
     def forward(self, batch: PolicyBatch) -> dict[str, Tensor]:
         """`loss`: the mean over the frames of the whole batch once processes are averaged."""
-        if batch.goals is None:
-            raise ValueError("grounding needs the places where the hand acts next")
         cognition, _ = self.vlm(batch.inputs)
-        return {"loss": self.goal.loss(cognition, batch.goals, batch.weight) / batch.frames}
+        return {"loss": self.goal.loss(cognition, batch)}
 
 
 class PolicyTraining(nn.Module):
@@ -59,21 +68,20 @@ class PolicyTraining(nn.Module):
     def __init__(self, network: nn.Module, config: ModelConfig, *, goal_weight: float = 0.0, bins: int = 24) -> None:
         super().__init__()
         self.network, self.config, self.goal_weight = network, config, goal_weight
-        width = config.language.width
-        self.goal = GoalHead(width, bins) if goal_weight else None
+        self.goal = GoalHead(config, bins) if goal_weight else None
         # Told before memory too: a frame that shows a cue must itself say where it leads, or nothing would reward
         # storing it (entries are detached).
-        self.goal_now = GoalHead(width, bins) if goal_weight and isinstance(network, MemoryVLANetwork) else None
+        self.goal_now = GoalHead(config, bins) if goal_weight and isinstance(network, MemoryVLANetwork) else None
 
     def forward(self, batch: PolicyBatch) -> dict[str, Tensor]:
         """`loss` and its parts, each the mean over the frames of the whole batch once processes are averaged."""
         seen, vision = self.network.vlm(batch.inputs)  # type: ignore[operator]
         cognition, perception = self._remember(seen, vision, batch)
         parts = {"action": self._action_loss(cognition, perception, batch)}
-        if batch.goals is not None and self.goal is not None:
-            parts["goal"] = self.goal.loss(cognition, batch.goals, batch.weight) / batch.frames
-            if self.goal_now is not None:
-                parts["goal_now"] = self.goal_now.loss(seen, batch.goals, batch.weight) / batch.frames
+        if self.goal is not None:
+            parts["goal"] = self.goal.loss(cognition, batch)
+        if self.goal_now is not None:
+            parts["goal_now"] = self.goal_now.loss(seen, batch)
         loss = parts["action"]
         for name in ("goal", "goal_now"):
             if name in parts:

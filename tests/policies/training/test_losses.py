@@ -110,7 +110,8 @@ def test_gradient_reaches_every_trained_weight_and_none_of_the_world_model() -> 
     without = [n for n, p in training.named_parameters() if p.requires_grad and p.grad is None]
     assert without == []
     frozen = [n for n, p in training.named_parameters() if not p.requires_grad]
-    assert frozen and all(n.startswith("network.imagination.world.") for n in frozen)
+    assert frozen
+    assert all(n.startswith("network.imagination.world.") for n in frozen)
 
 
 def test_a_few_updates_on_one_batch_lower_its_loss() -> None:

@@ -44,7 +44,8 @@ def test_a_batch_depends_on_seed_and_update_and_on_nothing_before() -> None:
 
     once = [plan(3, update) for update in range(5)]
     assert [plan(3, update) for update in reversed(range(5))][::-1] == once
-    assert once[0] != once[1] and plan(4, 0) != once[0]
+    assert once[0] != once[1]
+    assert plan(4, 0) != once[0]
 
 
 def test_tasks_are_drawn_evenly_however_many_demonstrations_they_have_and_by_weight_if_told() -> None:
@@ -108,7 +109,8 @@ def test_the_next_waypoint_of_a_press_is_the_button_from_its_first_frame_on() ->
 
 def test_the_next_waypoint_of_a_grasp_is_the_block_then_the_place_it_is_let_go() -> None:
     demo = lab_demo("pick_place_by_colour", 0)
-    assert demo.state is not None and demo.actions is not None
+    assert demo.state is not None
+    assert demo.actions is not None
     closing = int(np.flatnonzero(np.diff(demo.actions[:, 6]) < 0)[-1]) + 1
     found = next_waypoints(demo)
     assert np.allclose(found[closing], demo.state[closing, :3])

@@ -1,0 +1,172 @@
+"""The stages as `memvla train` uses them: on recorded datasets, from one to the next, to a policy that acts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from envs.lab import describe
+from envs.spec import EpisodeId
+from harness.collect import collect, compose_collect
+from policies.base import ActRequest, PolicyContext, PolicyError
+from policies.cogact.model import CogACTNetwork
+from policies.cogact.policy import cogact
+from policies.memoryvla.controls import CONTROLS, control
+from policies.memoryvla.model import MemoryVLANetwork
+from policies.memoryvla.policy import memoryvla
+from policies.training.demos import DemoError
+from policies.training.grounding import grounding_stage
+from policies.training.policy_stage import begin_from, policy_stage
+from policies.training.sampling import Mixture, StreamSampler
+from policies.training.stage import Stage
+from policies.vla.config import changed, preset
+from tests.policies.vla.playing import episode, request, start
+
+LAB = PolicyContext(suite="lab_smoke", env=describe(), gives_state=True)
+BOTH = {"cameras": ["front", "wrist"], "state": True}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A small dataset of the lab, recorded as users do."""
+    folder = tmp_path_factory.mktemp("demos") / "smoke"
+    words = ["suite=lab_smoke", "policy=expert", "cluster=inline", "collect.trials=2", f"collect.dir={folder}"]
+    assert collect(compose_collect(words), Console(), ["memvla", "collect", *words]) == 0
+    return str(folder)
+
+
+def updated(stage: Stage, updates: int = 2) -> Stage:
+    optimiser = torch.optim.AdamW([p for p in stage.module.parameters() if p.requires_grad], 1e-3)
+    for update in range(updates):
+        optimiser.zero_grad()
+        stage.module(stage.draw(update, 0, 1))["loss"].backward()
+        optimiser.step()
+    return stage
+
+
+def saved(stage: Stage, folder: Path) -> Path:
+    stage.save(folder, {name: tensor.detach().clone() for name, tensor in stage.module.state_dict().items()})
+    return folder
+
+
+def test_a_trained_policy_is_saved_as_one_that_acts_in_the_units_of_its_demonstrations(
+    data: str, tmp_path: Path
+) -> None:
+    stage = updated(policy_stage(family="memoryvla", data=[data], unnorm_key="lab", goal_weight=0.3, **BOTH))
+    folder = saved(stage, tmp_path / "policy")
+    policy = memoryvla(LAB, checkpoint=str(folder))
+    trained: Any = stage.module
+    for name, tensor in policy.network.state_dict().items():
+        assert torch.equal(tensor, trained.network.state_dict()[name])
+    assert policy.spec.cameras == ("front", "wrist")
+    assert policy.spec.uses_state
+    assert policy.spec.action.gripper.open == 1
+    assert policy.spec.action.gripper.closed == 0
+    assert policy.spec.action.translation_unit == LAB.env.action.translation_unit
+
+
+def test_policies_start_from_the_same_grounding(data: str, tmp_path: Path) -> None:
+    grounding = saved(updated(grounding_stage(data=[data], frames=8, **BOTH)), tmp_path / "grounding")  # type: ignore[arg-type]
+    given = {"data": [data], "goal_weight": 0.3, "grounding": str(grounding), **BOTH}
+    networks: list[Any] = [
+        policy_stage(family=f, seed=i, **given).module for i, f in enumerate(("cogact", "memoryvla"))
+    ]  # type: ignore[arg-type]
+    first, second = (module.network.vlm.state_dict() for module in networks)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert torch.equal(networks[0].goal.chunk.weight, networks[1].goal_now.chunk.weight)
+
+
+def test_a_grounding_of_another_shape_is_refused(data: str, tmp_path: Path) -> None:
+    grounding = saved(grounding_stage(data=[data], frames=8, **BOTH), tmp_path / "grounding")  # type: ignore[arg-type]
+    with pytest.raises(PolicyError, match="does not fit"):
+        policy_stage(family="cogact", data=[data], goal_weight=0.3, grounding=str(grounding), cameras=["front"])
+    with pytest.raises(PolicyError, match=r"grounding\.safetensors cannot be read"):
+        policy_stage(family="cogact", data=[data], grounding=str(tmp_path), **BOTH)  # type: ignore[arg-type]
+
+
+def test_memoryvla_starts_from_a_cogact_policy_and_keeps_its_fresh_memory(data: str, tmp_path: Path) -> None:
+    base = updated(policy_stage(family="cogact", data=[data], **BOTH))  # type: ignore[arg-type]
+    folder = saved(base, tmp_path / "base")
+    config = changed(preset("lab", "memoryvla"), {"views": 2, "state": 8})
+    network = MemoryVLANetwork(config)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    begin_from(network, folder, "memoryvla")
+    given: Any = base.module
+    for name, tensor in network.state_dict().items():
+        expected = given.network.state_dict().get(name, before[name])
+        assert torch.equal(tensor, expected), name
+    with pytest.raises(PolicyError, match="does not fit"):
+        begin_from(CogACTNetwork(preset("lab", "cogact")), folder, "cogact")
+
+
+def test_a_stream_remembers_its_episode_from_its_beginning(data: str) -> None:
+    stage = policy_stage(family="memoryvla", data=[data], sampler="stream", pieces=2, longest=7, **BOTH)  # type: ignore[arg-type]
+    for update in range(12):
+        batch = stage.draw(update, 0, 1)
+        assert float(batch.weight.sum()) == batch.frames == 14
+        assert (batch.inputs.times[batch.place % batch.grid[1] == 0] == 0).all()  # every piece begins with its episode
+    assert torch.isfinite(stage.module(batch)["loss"])
+
+
+def test_quiet_frames_teach_nothing() -> None:
+    mixture = Mixture((30, 12), ("a", "a"))
+    pieces = StreamSampler(mixture, 1, 5, seed=0).draw(3, 0, 1)[0]
+    whole = [piece.with_past() for piece in pieces]  # type: ignore[attr-defined]
+    assert [len(p.frames) - p.quiet for p in whole] == [len(p.frames) for p in pieces]
+    for piece, stretch in zip(whole, pieces, strict=True):
+        assert np.array_equal(piece.frames[piece.quiet :], stretch.frames)
+
+
+def test_data_that_do_not_go_together_are_refused(data: str, tmp_path: Path) -> None:
+    with pytest.raises(DemoError, match="no RLDS dataset"):
+        policy_stage(family="cogact", data=[str(tmp_path)])
+    with pytest.raises(DemoError, match="name the demonstrations"):
+        policy_stage(family="cogact", data=[])
+    with pytest.raises(DemoError, match="no camera top"):
+        policy_stage(family="cogact", data=[data], cameras=["top"])
+    with pytest.raises(PolicyError, match="world=DIR"):
+        policy_stage(family="memoryvla_pp", data=[data])
+    with pytest.raises(PolicyError, match="sampler must be one of"):
+        policy_stage(family="cogact", data=[data], sampler="frames")
+
+
+def asked(which: EpisodeId, call: int) -> ActRequest:
+    """A made-up call with the eight numbers of the lab's proprioception."""
+    made = request(which, call)
+    state = np.resize(made.observation.state, 8) * np.float32(0.1)  # type: ignore[arg-type]
+    return replace(made, observation=replace(made.observation, state=state))
+
+
+@pytest.mark.parametrize("name", [name for name in CONTROLS if name != "imagination"])
+def test_a_control_acts_otherwise_than_the_policy_it_is_made_of(data: str, tmp_path: Path, name: str) -> None:
+    stage = updated(policy_stage(family="memoryvla", data=[data], **BOTH), 4)  # type: ignore[arg-type]
+    folder = str(saved(stage, tmp_path / "policy"))
+
+    def play(policy: Any) -> list[Any]:
+        said = []
+        for trials in ((0, 3), (6, 9)):  # two at a time, one pair after the other
+            which = [episode(trial) for trial in trials]
+            start(policy, which)
+            said += [reply.actions for call in range(3) for reply in policy.act([asked(e, call) for e in which])]
+            policy.end(which)
+        return said
+
+    context = PolicyContext(suite="toy", env=LAB.env, gives_state=True)
+    true, wrong = (
+        play(p) for p in (memoryvla(context, checkpoint=folder), control(context, control=name, checkpoint=folder))
+    )
+    assert np.array_equal(true[0], wrong[0])  # the very first call has nothing to remember
+    assert any(not np.array_equal(a, b) for a, b in zip(true, wrong, strict=True))
+
+
+def test_cogact_has_no_controls(data: str, tmp_path: Path) -> None:
+    folder = saved(policy_stage(family="cogact", data=[data], **BOTH), tmp_path / "policy")  # type: ignore[arg-type]
+    assert cogact(LAB, checkpoint=str(folder)).spec.stateful is False
+    with pytest.raises(PolicyError):
+        control(LAB, control="emptied", checkpoint=str(folder))
