@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -183,6 +184,7 @@ def _ray(options: TrainOptions) -> Iterator[None]:
             f"train.processes={options.processes} needs Ray Train: pip install 'memvla-bench[train]'"
         ) from error
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         if options.address:
             ray.init(address=options.address, **quiet)
@@ -191,6 +193,8 @@ def _ray(options: TrainOptions) -> Iterator[None]:
     except Exception as error:
         where = f"the Ray cluster at {options.address}" if options.address else "Ray on this machine"
         raise TrainingError(f"could not reach or start {where}: {error}") from error
+    for number, handler in handlers.items():
+        signal.signal(number, handler)  # Ray puts its own in their place, which end the process at once
     try:
         yield
     finally:
