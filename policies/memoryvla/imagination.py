@@ -192,7 +192,7 @@ class WorldModel(nn.Module):
 
     def pixels(self, picture: Tensor) -> Tensor:
         """Pictures uint8 [B, H, W, 3] as the VAE takes them: -1 ... 1 [B, 3, size, size]."""
-        pixels = picture.permute(0, 3, 1, 2).float() / 127.5 - 1
+        pixels: Tensor = picture.permute(0, 3, 1, 2).float() / 127.5 - 1
         size = (self.options.size, self.options.size)
         if pixels.shape[-2:] != size:
             pixels = functional.interpolate(pixels, size, mode="bilinear", antialias=True, align_corners=False)
@@ -200,7 +200,7 @@ class WorldModel(nn.Module):
 
     def latents(self, picture: Tensor) -> Tensor:
         """Pictures as the UNet denoises them: `encode`'s latents scaled to about unit variance, [B, 4, grid, grid]."""
-        return self.encode(picture, self.dtype) * self.scale
+        return self.scale * self.encode(picture, self.dtype)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Scaled latents [B, F, 4, grid, grid] as pictures uint8 [B, F, size, size, 3]; each frame for itself."""
