@@ -76,8 +76,8 @@ class ControlPolicy(MemoryVLAPolicy):
         where = slot_tensor(slots, self._device)
         cognition, perception = network.memory(cognition, vision, inputs.times, self._stores, where)
         pictures = torch.stack([self._other(slot, inputs.pictures[n, 0]) for n, slot in enumerate(slots)])
-        assert network.imagination is not None
-        return cognition, network.imagination(perception, pictures, inputs.world_ids, inputs.noise)
+        imagination: Any = network.imagination
+        return cognition, imagination(perception, pictures, inputs.world_ids, inputs.noise)
 
     def _other(self, slot: int, picture: Tensor) -> Tensor:
         seen = self._seen.setdefault(slot, [])
@@ -88,7 +88,7 @@ class ControlPolicy(MemoryVLAPolicy):
 
 
 def _row(inputs: Inputs, n: int) -> Inputs:
-    parts = {name: getattr(inputs, name) for name in inputs.__dataclass_fields__}
+    parts: dict[str, Any] = {name: getattr(inputs, name) for name in inputs.__dataclass_fields__}
     return replace(inputs, **{name: None if part is None else part[n : n + 1] for name, part in parts.items()})
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from policies.training.batches import BatchMaker, PolicyBatch
 from policies.training.data import read_data
 from policies.training.losses import Grounding
-from policies.training.policy_stage import GROUNDING, scale_state, shaped
+from policies.training.policy_stage import GROUNDING, numbers_of, scale_state, shaped
 from policies.training.windows import Piece, share
 from policies.vla.language import Prompter, lab_tokenizer
 from policies.vla.model import VLM
@@ -89,7 +89,7 @@ def grounding_stage(
     found = read_data(data, cameras=cameras or None, unnorm_key="all")
     seen = tuple(cameras) or tuple(found.demos[0].pictures)[:1]
     labelled = [demo for demo in found.demos if demo.actions is not None]
-    numbers = 0 if labelled[0].state is None or not state else labelled[0].state.shape[1]
+    numbers = numbers_of(labelled) if state else 0
     config = shaped("cogact", size, len(seen), numbers, model, None)
     maker = BatchMaker(
         labelled,

@@ -33,7 +33,7 @@ class GoalHead(nn.Module):
 
     def forward(self, cognition: Tensor) -> tuple[Tensor, Tensor]:
         logits: Tensor = self.net(cognition[:, 0])
-        return logits.unflatten(-1, (3, self.bins)), self.chunk(cognition[:, 0]).unflatten(-1, self.shape)
+        return logits.reshape(-1, 3, self.bins), self.chunk(cognition[:, 0]).reshape(-1, *self.shape)
 
     def loss(self, cognition: Tensor, batch: PolicyBatch) -> Tensor:
         """Cross-entropy (mean over the three axes) and squared error of the chunk, both as means over all frames."""
@@ -42,7 +42,8 @@ class GoalHead(nn.Module):
         logits, chunk = self(cognition)
         where = -(batch.goals * logits.log_softmax(-1)).sum(-1).mean(-1)
         off = ((chunk - batch.chunks) ** 2).mean((1, 2))
-        return ((where + off) * batch.weight).sum() / batch.frames
+        loss: Tensor = ((where + off) * batch.weight).sum() / batch.frames
+        return loss
 
 
 class Grounding(nn.Module):
@@ -129,7 +130,7 @@ def _to_grid(tokens: Tensor, batch: PolicyBatch) -> tuple[Tensor, Tensor]:
     pieces, longest = batch.grid
     grid = tokens.new_zeros((pieces * longest, *tokens.shape[1:])).index_copy(0, batch.place, tokens)
     times = batch.inputs.times.new_zeros(pieces * longest).index_copy(0, batch.place, batch.inputs.times)
-    return grid.unflatten(0, (pieces, longest)), times.unflatten(0, (pieces, longest))
+    return grid.reshape(pieces, longest, *tokens.shape[1:]), times.reshape(pieces, longest)
 
 
 def _from_grid(grid: Tensor, batch: PolicyBatch) -> Tensor:

@@ -19,7 +19,7 @@ from policies.memoryvla.model import MemoryVLANetwork
 from policies.training.augmentation import Augmentation
 from policies.training.batches import BatchMaker, PolicyBatch
 from policies.training.data import Data, read_data
-from policies.training.demos import Demo
+from policies.training.demos import Demo, DemoError
 from policies.training.losses import PolicyTraining
 from policies.training.sampling import GroupSampler, Mixture, StreamPiece, StreamSampler
 from policies.training.windows import CallSampler, Piece
@@ -126,12 +126,12 @@ def policy_stage(
     """
     found = read_data(data, cameras=cameras or None, unnorm_key=unnorm_key)
     seen = tuple(cameras) or tuple(found.demos[0].pictures)[:1]
-    config = shaped(family, size, len(seen), len(found.demos[0].state[0]) if state else 0, model, world)
+    labelled = [demo for demo in found.demos if demo.actions is not None]
+    config = shaped(family, size, len(seen), numbers_of(labelled) if state else 0, model, world)
     words = read_tokenizer(Path(tokenizer)) if tokenizer else lab_tokenizer()
     dreams = world_prompter(world)
     torch.manual_seed(seed)
-    network = NETWORKS[family](config)
-    labelled = [demo for demo in found.demos if demo.actions is not None]
+    network: Any = NETWORKS[family](config)
     maker = BatchMaker(
         labelled,
         config,
@@ -169,11 +169,16 @@ def sampler_of(
         lengths, tasks = [len(demo) for demo in demos], [demo.task for demo in demos]
         return CallSampler(lengths, tasks, execute, pieces, longest, seed, dict(weights) if weights else None)
     mixture = Mixture.of(demos, weights)
-    return (GroupSampler if name == "group" else StreamSampler)(mixture, pieces, seed=seed, **{LENGTH[name]: longest})
+    if name == "group":
+        return GroupSampler(mixture, pieces, seed, longest)
+    return StreamSampler(mixture, pieces, longest, seed)
 
 
-LENGTH = {"group": "size", "stream": "frames"}
-"""What `longest` is called there."""
+def numbers_of(demos: Sequence[Demo]) -> int:
+    """How many numbers of proprioception the demonstrations have. Raises DemoError where they have none."""
+    if not demos or demos[0].state is None:
+        raise DemoError("these demonstrations have no proprioception: state=false, or record them with it")
+    return int(demos[0].state.shape[1])
 
 
 def shaped(

@@ -108,12 +108,12 @@ def normalised(demo: Demo, statistics: ActionStatistics) -> Floats:
         raise DemoError(f"{demo}: its actions have {demo.actions.shape[1]} numbers, expected {statistics.dim}")
     if not np.isfinite(demo.actions).all():
         raise DemoError(f"{demo}: its actions hold NaN or infinite numbers")
-    return normalise(demo.actions, statistics).astype(np.float32)
+    return np.asarray(normalise(demo.actions, statistics), dtype=np.float32)
 
 
 def still_action(statistics: ActionStatistics) -> Floats:
     """The normalised action of not moving, float32 [A]."""
-    return normalise(np.zeros((1, statistics.dim), dtype=np.float32), statistics)[0].astype(np.float32)
+    return np.asarray(normalise(np.zeros((1, statistics.dim), dtype=np.float32), statistics)[0], dtype=np.float32)
 
 
 def next_waypoints(demo: Demo) -> Floats:
