@@ -88,8 +88,9 @@ class ControlPolicy(MemoryVLAPolicy):
 
 
 def _row(inputs: Inputs, n: int) -> Inputs:
-    parts: dict[str, Any] = {name: getattr(inputs, name) for name in inputs.__dataclass_fields__}
-    return replace(inputs, **{name: None if part is None else part[n : n + 1] for name, part in parts.items()})
+    parts = {name: getattr(inputs, name) for name in inputs.__dataclass_fields__}
+    one: Any = {name: None if part is None else part[n : n + 1] for name, part in parts.items()}
+    return replace(inputs, **one)
 
 
 def control(context: PolicyContext, *, control: str, **options: Any) -> ControlPolicy:
