@@ -146,7 +146,7 @@ class WorldModel(nn.Module):
 
     def _denoise(self, noise: Tensor, given: Tensor, words: Tensor, scheduler: Any, count: int) -> Tensor:
         """The first so many steps of the schedule, from pure noise."""
-        x = noise.to(self.dtype) * scheduler.init_noise_sigma
+        x: Tensor = noise.to(self.dtype) * scheduler.init_noise_sigma
         for step in scheduler.timesteps[:count]:
             told = _told(scheduler.scale_model_input(x, step), given)
             velocity = self.unet(told, step, words, self._about(len(x), x), return_dict=False)[0]
