@@ -14,6 +14,8 @@ from rich.console import Console
 
 from harness.cli import is_mistake
 from harness.training import evaluated, family_of, train_command
+from policies.base import PolicyError
+from policies.training.demos import DemoError
 from policies.training.options import EvaluateOptions, TrainingError
 
 EXTRAS = Path(__file__).parents[1] / "extras"
@@ -61,7 +63,7 @@ def test_a_mistake_is_one_clear_message(
     tmp_path: Path, words: list[str], says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MEMVLA_RECIPES", str(EXTRAS / "recipe_files"))
-    with pytest.raises(ValueError) as raised:  # noqa: PT011 (any kind that the command knows as a mistake)
+    with pytest.raises((PolicyError, DemoError)) as raised:
         train_command([word.format(tmp_path) for word in words], Console(quiet=True))
     assert is_mistake(raised.value)
     assert says in " ".join(str(raised.value).split())
