@@ -109,6 +109,8 @@ class BatchMaker:
         self.config, self.cameras, self.demos = config, cameras, demos
         self._repeats, self._drop, self._noisier = repeats, drop, noisier
         self._augment, self._dream_shape = augment, dream_shape
+        # The crop at test keeps the middle of what random crops keep in training: the one stands for the other.
+        self._vision = replace(config.vision, centre_crop=False) if augment else config.vision
         self._actions = [normalised(demo, statistics(demo)) for demo in demos]
         self._still = [still_action(statistics(demo)) for demo in demos]
         self._ids = [prompter.ids(demo.instruction) for demo in demos]
@@ -206,7 +208,7 @@ class BatchMaker:
         return np.stack(found)
 
     def _view(self, demo: int, camera: str, frame: int) -> np.ndarray[Any, Any]:
-        return prepare(self.demos[demo].pictures[camera][frame], camera, self.config.vision)
+        return prepare(self.demos[demo].pictures[camera][frame], camera, self._vision)
 
     @staticmethod
     def _tensor(rows: list[Floats]) -> Tensor:

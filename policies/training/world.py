@@ -29,6 +29,7 @@ from policies.memoryvla.imagination import LATENT, WorldModel
 from policies.training.demos import Demo
 from policies.training.stage import Stage
 from policies.training.world_files import load_svd, load_world, read_world, save_world
+from policies.training.world_report import write_report
 from policies.vla.config import ImaginationOptions, one_of
 from policies.vla.language import WorldPrompter, lab_tokenizer
 
@@ -52,7 +53,8 @@ class WorldTraining:
     pure: share of examples at pure noise; noise: mean and deviation of ln sigma of the others; silence: share of
     examples without words; kl: weight of the autoencoder's divergence from a unit Gaussian; words: train the text
     encoder too (the lab's starts from nothing; CLIP's is given); cache: encode all frames once, at the start; half:
-    save in float16.
+    save in float16; held_out: demonstrations, evenly spread, that neither phase is trained on: the video phase writes
+    `quality.json` and `strip.png` of them beside its weights (0: none).
     """
 
     camera: str = ""
@@ -68,6 +70,7 @@ class WorldTraining:
     words: bool = False
     cache: bool = False
     half: bool = False
+    held_out: int = 0
 
 
 def world_stage(
@@ -97,8 +100,21 @@ def world_stage(
         world = WorldModel(options)
     else:
         raise PolicyError("the world model's video phase starts from a trained autoencoder: name its folder (start)")
-    kind = AutoencoderStage if phase == "autoencoder" else VideoStage
-    return kind(world, demos, how, tokenizer or lab_tokenizer())
+    tokenizer = tokenizer or lab_tokenizer()
+    demos, held = apart(demos, how.held_out)
+    if phase == "autoencoder":
+        return AutoencoderStage(world, demos, how, tokenizer)
+    return VideoStage(world, demos, how, tokenizer, held)
+
+
+def apart(demos: Sequence[Demo], count: int) -> tuple[Sequence[Demo], Sequence[Demo]]:
+    """(demonstrations to train on, those that are held out). Raises PolicyError where none would be left."""
+    if not 0 <= count < max(len(demos), 1):
+        raise PolicyError(f"held_out must be 0 to {len(demos) - 1}, fewer than the demonstrations, was {count}")
+    if not count:
+        return demos, ()
+    held = {i * len(demos) // count for i in range(count)}
+    return [d for i, d in enumerate(demos) if i not in held], [demos[i] for i in sorted(held)]
 
 
 def opened(start: Path, clip: Path | None, options: ImaginationOptions | None) -> tuple[WorldModel, Tokenizer]:
@@ -281,10 +297,17 @@ class Denoising(nn.Module):
 
 
 class VideoStage:
-    """Trains the UNet, and the text encoder where it is not given."""
+    """Trains the UNet, and the text encoder where it is not given. held: demonstrations it is measured on."""
 
-    def __init__(self, world: WorldModel, demos: Sequence[Demo], how: WorldTraining, tokenizer: Tokenizer) -> None:
-        self._world, self._how, self._tokenizer = world, how, tokenizer
+    def __init__(
+        self,
+        world: WorldModel,
+        demos: Sequence[Demo],
+        how: WorldTraining,
+        tokenizer: Tokenizer,
+        held: Sequence[Demo] = (),
+    ) -> None:
+        self._world, self._how, self._tokenizer, self._held = world, how, tokenizer, held
         self._clips = Clips(demos, how)
         options = world.options
         prompter = WorldPrompter(tokenizer, options.text_tokens, options.text_vocabulary)
@@ -323,9 +346,13 @@ class VideoStage:
         return video[torch.from_numpy(np.minimum(frames, len(video) - 1))]
 
     def save(self, folder: Path, state: dict[str, Tensor]) -> None:
-        """Write the world model."""
+        """Write the world model, and how good it is where demonstrations are held out."""
         world = _filled(self._world.options, state)
         save_world(folder, world, self._tokenizer, self._how.stride, half=self._how.half)
+        if self._held:
+            options = world.options
+            prompter = WorldPrompter(self._tokenizer, options.text_tokens, options.text_vocabulary)
+            write_report(folder, world, prompter, self._held, self._clips.camera, self._how.stride)
 
 
 @torch.no_grad()

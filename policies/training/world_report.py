@@ -6,8 +6,9 @@ what a policy gets.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,9 @@ Pictures = npt.NDArray[np.uint8]
 
 GAP = 2
 """Pixels between the pictures of a strip."""
+
+SHOWN = 10
+"""Clips of a report's strip."""
 
 AT_ONCE = 16
 """Clips predicted together."""
@@ -65,6 +69,21 @@ def clips_of(demos: Sequence[Demo], camera: str, frames: int, stride: int, each:
         for start in starts:
             ahead = np.minimum(start + stride * np.arange(1, frames + 1), len(video) - 1)
             found.append(Clip(demo.instruction, video[start], video[ahead]))
+    return found
+
+
+def write_report(
+    folder: Path, world: WorldModel, prompter: WorldPrompter, demos: Sequence[Demo], camera: str, stride: int
+) -> Quality:
+    """Measure a world model on demonstrations it was not trained on: `quality.json` and `strip.png` in `folder`."""
+    predictions = predict(world, prompter, clips_of(demos, camera, world.options.frames, stride))
+    found = quality(predictions)
+    (folder / "quality.json").write_text(json.dumps({"clips": len(predictions), **asdict(found)}, indent=2) + "\n")
+    strip(
+        predictions[:: max(len(predictions) // SHOWN, 1)][:SHOWN],
+        folder / "strip.png",
+        zoom=max(96 // world.options.size, 1),
+    )
     return found
 
 
