@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -21,6 +22,7 @@ from policies.training.world import (
     Futures,
     VideoStage,
     WorldTraining,
+    apart,
     standardise,
     world_stage,
 )
@@ -103,8 +105,8 @@ def test_a_whole_sampling_ends_in_pictures() -> None:
 def test_the_shares_of_a_batch_are_the_batch_and_their_losses_average_to_its_loss(kind: type[Any]) -> None:
     made = stage(kind)
     whole, parts = made.draw(3, 0, 1), [made.draw(3, rank, 2) for rank in range(2)]
-    for together, *apart in zip(whole, *parts, strict=True):
-        assert torch.equal(together, torch.cat(apart))
+    for together, *shares in zip(whole, *parts, strict=True):
+        assert torch.equal(together, torch.cat(shares))
     with torch.no_grad():
         loss = made.module(whole)["loss"]
         mean = sum(made.module(part)["loss"] for part in parts) / 2
@@ -220,6 +222,25 @@ def test_both_phases_learn_and_hand_over_in_folders(tmp_path: Path) -> None:
         wanted = second.module(batch)["loss"]
         second.module.world.load_state_dict(found.state_dict())
         torch.testing.assert_close(second.module(batch)["loss"], wanted)
+
+
+def test_held_out_demonstrations_are_never_drawn_and_are_what_is_reported(tmp_path: Path) -> None:
+    made = stage(AutoencoderStage)
+    made.save(tmp_path / "a", made.module.state_dict())
+    demos = [*DEMOS[:3], video("unseen", 7), *DEMOS[3:]]
+    kept, held = apart(demos, 2)
+    assert [demo.task for demo in held] == ["roll", "unseen"]
+    assert len(kept) == 5
+    second: Any = world_stage(demos, phase="video", start=tmp_path / "a", batch=64, stride=2, held_out=2)
+    said = lab_tokenizer().encode("unseen", add_special_tokens=False).ids[0]
+    assert not (second.draw(0, 0, 1).ids == said).any()
+    second.save(tmp_path / "b", second.module.state_dict())
+    found = json.loads((tmp_path / "b" / "quality.json").read_text())
+    assert found["clips"] == 4
+    assert 0 < found["first_psnr"] < 60
+    assert (tmp_path / "b" / "strip.png").stat().st_size > 100
+    with pytest.raises(PolicyError, match="held_out must be 0 to 6"):
+        apart(demos, 7)
 
 
 def test_the_video_phase_needs_an_autoencoder_of_its_own_shape(tmp_path: Path) -> None:
