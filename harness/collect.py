@@ -7,7 +7,6 @@ in `DIR/recording/episodes`; the successful ones are appended to the dataset in 
 from __future__ import annotations
 
 import difflib
-import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -17,11 +16,12 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
+from rich.markup import escape
 
 from harness import driver
 from harness.cluster import Cluster, PolicyConfig
 from harness.config import ConfigError, RunConfig, compose_run
-from harness.progress import Progress
+from harness.progress import Progress, say_command
 from harness.run import INTERRUPTED, NOT_COVERED, OK, started
 from harness.runs import Run, open_run
 from harness.runtimes import require
@@ -280,10 +280,10 @@ def _record(config: CollectConfig, run: Run, packer: Packer, console: Console, c
             driver.carry_out(config.run, [run], cluster, progress)
     except KeyboardInterrupt:
         console.print("\nstopped: finished episodes are kept. Resume with:")
-        console.print(f"  {shlex.join(command)}", soft_wrap=True, highlight=False)
+        say_command(console, command)
         return INTERRUPTED
     except driver.TooManyVoids as error:
-        console.print(f"[bold red]stopped:[/] {error}", soft_wrap=True)
+        console.print(f"[bold red]stopped:[/] {escape(str(error))}", soft_wrap=True)
         return NOT_COVERED
     return OK
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -79,5 +81,10 @@ class Progress:
 
     def _line(self, text: str) -> None:
         if not self._live:
-            self._console.print(text, highlight=False)
+            self._console.print(text, highlight=False, markup=False)
             self._said = time.monotonic()
+
+
+def say_command(console: Console, command: Sequence[str]) -> None:
+    """Print a command as it must be typed; its [lists] are no markup."""
+    console.print(f"  {shlex.join(command)}", soft_wrap=True, highlight=False, markup=False)

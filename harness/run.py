@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -10,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from harness import driver
 from harness.cluster import Cluster, InlineCluster, RayCluster
 from harness.config import RunConfig
 from harness.plan import scenes
-from harness.progress import Progress
+from harness.progress import Progress, say_command
 from harness.runs import Run, open_run, tasks_of
 from harness.runtimes import require
 
@@ -60,10 +60,10 @@ def _carry_out(config: RunConfig, runs: list[Run], console: Console, command: Se
             driver.carry_out(config, runs, cluster, progress)
     except KeyboardInterrupt:
         console.print("\nstopped: live episodes were dropped, finished ones are recorded. Resume with:")
-        console.print(f"  {shlex.join(command)}", soft_wrap=True, highlight=False)
+        say_command(console, command)
         return INTERRUPTED
     except driver.TooManyVoids as error:
-        console.print(f"[bold red]stopped:[/] {error}", soft_wrap=True)
+        console.print(f"[bold red]stopped:[/] {escape(str(error))}", soft_wrap=True)
         return NOT_COVERED
     return OK
 

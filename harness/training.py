@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import os
-import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +13,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from harness.progress import say_command
 from policies.training.log import Progress
 from policies.training.loop import Trained, stopping, train
 from policies.training.options import EvaluateOptions, TrainingError, TrainOptions
@@ -37,7 +37,7 @@ def train_command(words: Sequence[str], console: Console) -> int:
         console.print(f"wrote {Path(recipe.train.dir) / 'checkpoint'}", highlight=False, soft_wrap=True)
         return OK
     console.print(f"stopped after update {ended.update}; its state is written. Resume with:", highlight=False)
-    console.print(f"  {shlex.join(['memvla', 'train', *words])}", soft_wrap=True, highlight=False)
+    say_command(console, ["memvla", "train", *words])
     return INTERRUPTED
 
 
