@@ -76,6 +76,7 @@ def serve(words: Sequence[str], console: Console) -> None:
     host, port = listening.getsockname()[:2]
     server = uvicorn.Server(uvicorn_config(app, int(config.serve.max_request_mb * 2**20)))
     shown = f"[{host}]" if ":" in host else host
+    listening.listen()  # whoever reads the address below may call at once
     console.print(f"serving on http://{shown}:{port} (API: http://{shown}:{port}/docs); Ctrl-C stops", highlight=False)
     sys.stdout.flush()
     server.run(sockets=[listening])
