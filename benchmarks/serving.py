@@ -108,7 +108,7 @@ def _drive(url: str, many: int, frames: list[Observation], expected: list[Floats
 
             def ask(**message: Any) -> dict[str, Any]:
                 line.send(codec.pack(message))
-                answer: dict[str, Any] = codec.unpack(line.recv())  # type: ignore[arg-type]
+                answer: dict[str, Any] = codec.unpack(line.recv())  # type: ignore[arg-type] # binary messages only
                 assert "error" not in answer, answer
                 return answer
 

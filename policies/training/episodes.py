@@ -102,7 +102,7 @@ def write_episode(episode: Episode, folder: Path) -> Path:
     partial = path.with_suffix(".partial")
     try:
         with partial.open("wb") as file:
-            np.savez(file, **parts)  # type: ignore[arg-type]
+            np.savez(file, **parts)  # type: ignore[arg-type] # the stubs take names for allow_pickle
         os.replace(partial, path)
     except BaseException:
         partial.unlink(missing_ok=True)

@@ -6,6 +6,8 @@ every frame's chunk is noised several times.
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from policies.memoryvla.model import MemoryVLANetwork
@@ -68,7 +70,8 @@ class PolicyTraining(nn.Module):
 
     def __init__(self, network: nn.Module, config: ModelConfig, *, goal_weight: float = 0.0, bins: int = 24) -> None:
         super().__init__()
-        self.network, self.config, self.goal_weight = network, config, goal_weight
+        self.network: Any = network  # one of the families' networks, which share no class
+        self.config, self.goal_weight = config, goal_weight
         self.goal = GoalHead(config, bins) if goal_weight else None
         # Told before memory too: a frame that shows a cue must itself say where it leads, or nothing would reward
         # storing it (entries are detached).
@@ -76,7 +79,7 @@ class PolicyTraining(nn.Module):
 
     def forward(self, batch: PolicyBatch) -> dict[str, Tensor]:
         """`loss` and its parts, each the mean over the frames of the whole batch once processes are averaged."""
-        seen, vision = self.network.vlm(batch.inputs)  # type: ignore[operator]
+        seen, vision = self.network.vlm(batch.inputs)
         cognition, perception = self._remember(seen, vision, batch)
         parts = {"action": self._action_loss(cognition, perception, batch)}
         if self.goal is not None:
@@ -109,13 +112,13 @@ class PolicyTraining(nn.Module):
         inputs = batch.inputs
         if inputs.world_ids is None or inputs.noise is None:
             raise ValueError("imagination needs the instruction in the world model's ids, and noise to start from")
-        world = self.network.imagination.world  # type: ignore[union-attr]
-        maps: list[Tensor] = world.imagine(inputs.pictures[:, 0], inputs.world_ids, inputs.noise)  # type: ignore[operator, union-attr]
+        world = self.network.imagination.world
+        maps: list[Tensor] = world.imagine(inputs.pictures[:, 0], inputs.world_ids, inputs.noise)
         return maps
 
     def _action_loss(self, cognition: Tensor, perception: Tensor | None, batch: PolicyBatch) -> Tensor:
         """Mean squared error of the predicted noise over all numbers and noisings of every frame."""
-        expert: ActionModel = self.network.action_model  # type: ignore[assignment]
+        expert: ActionModel = self.network.action_model
         copies = len(batch.step) // len(batch.chunks)
         clean = batch.chunks.repeat(copies, 1, 1)
         condition = drop_condition(expert.net, cognition.repeat(copies, 1, 1), batch.drop)

@@ -49,7 +49,7 @@ class Kept:
 
         def read(name: str) -> Tensor:
             try:
-                found: Tensor = file.get_tensor(name)  # type: ignore[no-untyped-call]
+                found: Tensor = file.get_tensor(name)  # type: ignore[no-untyped-call] # safetensors has no types
             except SafetensorError as error:
                 raise TrainingError(f"training state {path} lacks {name}: it is of another model") from error
             return found
