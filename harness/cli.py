@@ -54,7 +54,7 @@ Exit code: 0 every planned episode is scored; 2 some are not; 1 a mistake in com
 TRAIN_HELP = """
 Train a policy, a world model or a stage before them, or resume a training: the same command on the same folder goes on.
 
-[bold]memvla train stage=policy recipe=lab_memoryvla train.dir=trained/memoryvla data=demos[/]
+[bold]memvla train stage=policy recipe=bridge_memoryvla train.dir=trained/memoryvla data=demos[/]
 [bold]memvla train stage=world_model recipe=libero_memoryvla_pp train.dir=trained/world train.processes=8 data=DIR[/]
 
 Words are key=value; all but these are options of the recipe's stage (see its file):

@@ -142,10 +142,27 @@ def policy_files() -> dict[str, Path]:
 
 
 def load_policy_file(path: Path) -> dict[str, Any]:
-    """A policy's YAML: `target: module:callable`, `title`, and its options with their defaults."""
+    """A policy's YAML: `target: module:callable`, `title`, and its options with their defaults.
+
+    `base: NAME` takes all that from the YAML of another policy; what the file itself says wins. A `checkpoint` that
+    begins with `./` lies beside the YAML. Raises ConfigError.
+    """
     data = yaml.safe_load(path.read_text())
-    if not isinstance(data, dict) or ":" not in str(data.get("target", "")):
+    if not isinstance(data, dict):
+        raise ConfigError(f"policy file {path} is no mapping")
+    base = data.pop("base", None)
+    if base is not None:
+        if base not in policy_files() or base == path.stem:
+            raise ConfigError(f"policy file {path}: there is no policy {base!r} to be based on")
+        own = load_policy_file(policy_files()[base])
+        unknown = sorted(set(data) - set(own))
+        if unknown:
+            raise ConfigError(f"policy file {path}: {base} has no option {', '.join(unknown)}")
+        data = {**own, **data, "name": data.get("name", path.stem)}
+    if ":" not in str(data.get("target", "")):
         raise ConfigError(f"policy file {path} needs `target: module:callable`")
+    if str(data.get("checkpoint") or "").startswith("./"):
+        data["checkpoint"] = str((path.parent / data["checkpoint"]).resolve())
     return {"name": path.stem, "title": "", **data}
 
 

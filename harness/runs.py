@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -102,6 +103,7 @@ def open_run(config: RunConfig, policy: PolicyConfig) -> Run:
         seed=config.settings.run.seed,
         privileged=False,
         config=config.composed,
+        hashes=checkpoint_digest(policy),
     )
     for part in ("videos", "logs"):
         try:
@@ -135,6 +137,25 @@ def _carry_over(old: Manifest, new: Manifest) -> Manifest:
         privileged=old.privileged,
         started_at=old.started_at,
     )
+
+
+def checkpoint_digest(policy: PolicyConfig) -> dict[str, str]:
+    """SHA-256 of what the policy's `checkpoint` names, a file or the names and contents of a folder's files: weights
+    that are trained on or swapped in place are another policy. Nothing where no checkpoint is named or there is none
+    (the policy itself then says what it misses)."""
+    named = policy.options.get("checkpoint")
+    if not named:
+        return {}
+    path = Path(str(named))
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else []
+    if not files:
+        return {}
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(f"{file.relative_to(path)}\0{file.stat().st_size}\0".encode())
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return {"checkpoint": digest.hexdigest()}
 
 
 def _safe(name: str) -> str:

@@ -19,7 +19,7 @@ from policies.base import PolicyContext, PolicyError
 from policies.memoryvla.model import MemoryVLANetwork, slot_tensor
 from policies.memoryvla.policy import MemoryVLAPolicy
 from policies.vla.build import build
-from policies.vla.checkpoint import read_own
+from policies.vla.checkpoint import of_suite, read_own
 from policies.vla.config import one_of
 from policies.vla.model import Inputs
 from policies.vla.policy import Loaded, Serving
@@ -98,5 +98,5 @@ def control(context: PolicyContext, *, control: str, **options: Any) -> ControlP
     keys of memoryvla.yaml."""
     if not options.get("checkpoint"):
         raise PolicyError("a control is made of a trained policy: name it with policy.checkpoint=DIR")
-    family = read_own(Path(str(options["checkpoint"]))).config.family
+    family = read_own(of_suite(Path(str(options["checkpoint"])), context.suite)).config.family
     return ControlPolicy(control, *build(context, MemoryVLANetwork, family, options))

@@ -53,6 +53,7 @@ class GroundingStage:
 
     def __init__(self, grounding: Grounding, maker: BatchMaker, sampler: FrameSampler, frames: int) -> None:
         self.module: nn.Module = grounding
+        self.grounding, self.config, self.cameras = grounding, grounding.vlm.config, maker.cameras
         layers: Any = grounding.vlm.llm_backbone.model.layers
         self.blocks: tuple[nn.Module, ...] = (*layers,)
         self.frames = frames

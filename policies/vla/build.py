@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from policies.base import PolicyContext, PolicyError
-from policies.vla.checkpoint import Checkpoint, fill, read_checkpoint
+from policies.vla.checkpoint import Checkpoint, fill, of_suite, read_checkpoint
 from policies.vla.config import ModelConfig, changed, preset, unknown
 from policies.vla.conventions import convention_of, dexbotic_convention
 from policies.vla.dit import DiT, PerceptionAttention
@@ -90,7 +90,8 @@ def _untrained(
 def _from_checkpoint(
     context: PolicyContext, make: Callable[[ModelConfig], Network], family: str, given: Mapping[str, Any]
 ) -> Loaded[Network]:
-    found: Checkpoint = read_checkpoint(Path(str(given["checkpoint"])), family)
+    path = of_suite(Path(str(given["checkpoint"])), context.suite)
+    found: Checkpoint = read_checkpoint(path, family)
     config = _overridden(found.config, given)
     # Whatever can be refused is refused before 30 GB of weights are read.
     key = given.get("unnorm_key")
@@ -107,7 +108,7 @@ def _from_checkpoint(
     world_prompter = _world_prompter(given, config, prompter)
     device, dtype = _place(given)
     network = _made(make, config, device, dtype)
-    fill(network, found.state(), f"checkpoint {given['checkpoint']}")
+    fill(network, found.state(), f"checkpoint {path}")
     return Loaded(
         network=network,
         config=config,

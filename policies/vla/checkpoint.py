@@ -213,6 +213,17 @@ BASES: dict[str, Callable[[str], ModelConfig]] = {"prism-dinosiglip-224px+7b": p
 """Sizes of a released checkpoint's towers and language model, which its file does not say, by its `base_vlm`."""
 
 
+def of_suite(path: Path, suite: str) -> Path:
+    """The checkpoint at `path` for a suite: the folder of the suite's name in it, where it holds one checkpoint a suite
+    (released policies often come so), else `path` itself. Raises PolicyError where it holds others only."""
+    if (path / suite / CONFIG).is_file():
+        return path / suite
+    others = sorted(config.parent.name for config in path.glob(f"*/{CONFIG}"))
+    if others and not (path / CONFIG).is_file():
+        raise PolicyError(f"checkpoint {path} has nothing for suite {suite}; it has weights for {', '.join(others)}")
+    return path
+
+
 def read_checkpoint(path: Path, family: str) -> Checkpoint:
     """A folder in our format, a released `.pt` (or its run folder), or a Dexbotic folder (MemoryVLA+). Raises
     PolicyError for another family's."""

@@ -17,7 +17,7 @@ from harness import run as running
 from harness.config import compose_run
 from harness.driver import Queue
 from harness.plan import EpisodeSpec
-from reports.manifest import ManifestError
+from reports.manifest import ManifestError, read
 from reports.records import EpisodeRecord, RecordStore
 
 
@@ -97,6 +97,38 @@ def test_a_run_made_under_other_rules_is_not_resumed(tmp_path: Path, change: str
     with pytest.raises(ManifestError, match="cannot be resumed"):
         run(tmp_path, *changed, change)
     assert ((tmp_path / "remembering" / "manifest.json").read_bytes(), records(tmp_path, "remembering")) == before
+
+
+def test_a_checkpoint_that_was_trained_on_is_another_policy(tmp_path: Path) -> None:
+    """The weights' digest is in the manifest: a run is not filled up with episodes of other weights of that name."""
+    from policies.base import PolicyContext
+    from policies.cogact.policy import cogact
+    from policies.vla.checkpoint import save_checkpoint
+    from suites.protocol import load_suite
+
+    suite = load_suite("lab_smoke")
+    policy = cogact(PolicyContext(suite.name, suite.env_spec), cameras=["front"], threads=1)
+    weights = tmp_path / "weights"
+
+    def save() -> None:
+        save_checkpoint(
+            weights,
+            policy.network,
+            policy.loaded.config,
+            statistics={"lab": {"action": {"q01": [-1.0] * 7, "q99": [1.0] * 7, "mask": [True] * 6 + [False]}}},
+            tokenizer=policy.loaded.prompter.tokenizer,
+            action=policy.spec.action,
+            cameras=policy.spec.cameras,
+        )
+
+    save()
+    words = ["suite=lab_smoke", "run.tasks=[press_by_colour]", "policy=cogact", f"policy.checkpoint={weights}"]
+    assert run(tmp_path, *words, "run.trials=1").exit_code == 0
+    assert len(read(tmp_path / "cogact").hashes["checkpoint"]) == 64
+    policy.network.action_model.net.final_layer.linear.bias.data += 0.1
+    save()
+    with pytest.raises(ManifestError, match="hashes"):
+        run(tmp_path, *words, "run.trials=2")
 
 
 def test_a_driver_killed_at_any_moment_resumes_to_the_undisturbed_run(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_help_teaches_every_option_of_the_loop() -> None:
             "train.device=cuda, but no GPU",
             marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
         ),
-        (["recipe=lab", "stage=cogact", "train.dir={}", "data=[{}/nowhere]"], "nowhere is no RLDS dataset"),
+        (["recipe=lab", "stage=memory_cogact", "train.dir={}", "data=[{}/nowhere]"], "nowhere is no RLDS dataset"),
         (["recipe=finder", "train.dir=/proc/none"], "/proc/none"),
     ],
 )

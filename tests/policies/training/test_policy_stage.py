@@ -18,14 +18,18 @@ from policies.base import ActRequest, PolicyContext, PolicyError
 from policies.cogact.model import CogACTNetwork
 from policies.cogact.policy import cogact
 from policies.memoryvla.controls import CONTROLS, control
+from policies.memoryvla.imagination import WorldModel
 from policies.memoryvla.model import MemoryVLANetwork
 from policies.memoryvla.policy import memoryvla
 from policies.training.demos import DemoError
+from policies.training.foresight import FutureHead, foresight_stage
 from policies.training.grounding import grounding_stage
 from policies.training.policy_stage import begin_from, policy_stage
 from policies.training.sampling import Mixture, StreamSampler
 from policies.training.stage import Stage
+from policies.training.world_files import save_world
 from policies.vla.config import changed, preset
+from policies.vla.language import lab_tokenizer
 from tests.policies.vla.playing import episode, request, start
 
 LAB = PolicyContext(suite="lab_smoke", env=describe(), gives_state=True)
@@ -80,6 +84,36 @@ def test_policies_start_from_the_same_grounding(data: str, tmp_path: Path) -> No
     first, second = (module.network.vlm.state_dict() for module in networks)
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert torch.equal(networks[0].goal.chunk.weight, networks[1].goal_now.chunk.weight)
+
+
+def test_foresight_learns_from_videos_and_is_saved_as_a_grounding(data: str, tmp_path: Path) -> None:
+    grounding = saved(updated(grounding_stage(data=[data], frames=8, **BOTH)), tmp_path / "grounding")  # type: ignore[arg-type]
+    options = preset("lab", "memoryvla_pp").imagination
+    assert options is not None
+    save_world(tmp_path / "world", WorldModel(options), lab_tokenizer(), 4)
+    given = {"data": [data], "videos": [data], "world": str(tmp_path / "world"), "grounding": str(grounding), **BOTH}
+    stage = foresight_stage(frames=8, **given)  # type: ignore[arg-type]
+    before = stage.module(stage.draw(0, 0, 1))
+    updated(stage, 25)
+    after = stage.module(stage.draw(0, 0, 1))
+    assert after["future"] < before["future"]
+    folder = saved(stage, tmp_path / "foresight")
+    policy: Any = policy_stage(family="memoryvla", data=[data], grounding=str(folder), goal_weight=0.3, **BOTH).module
+    mine: Any = stage.module
+    for name, tensor in mine.grounding.vlm.state_dict().items():
+        assert torch.equal(tensor, policy.network.vlm.state_dict()[name])
+
+
+def test_a_future_token_tells_of_its_own_patch(data: str) -> None:
+    head = FutureHead(preset("lab", "memoryvla"), frames=2, grid=8)
+    head.mix = torch.nn.Identity()  # type: ignore[assignment] # each token for itself
+    tokens = torch.zeros(1, 16, 96)
+    empty = head(tokens)
+    tokens[0, 6] = 1.0  # second row, third column of 4 x 4
+    changed_at = (head(tokens) - empty).abs().amax((0, 1, 2)) > 0
+    expected = torch.zeros(8, 8, dtype=torch.bool)
+    expected[2:4, 4:6] = True
+    assert torch.equal(changed_at, expected)
 
 
 def test_a_grounding_of_another_shape_is_refused(data: str, tmp_path: Path) -> None:

@@ -262,6 +262,14 @@ def test_our_format_brings_back_the_same_policy_bit_for_bit(tmp_path: Path) -> N
     assert not np.array_equal(alone(policy, episode(1), 6), alone(shorter, episode(1), 6))
 
 
+def test_a_folder_with_a_checkpoint_for_each_suite_gives_the_suites_own(tmp_path: Path) -> None:
+    policy = save(tmp_path / "all" / "toy")
+    again = memoryvla(CONTEXT, checkpoint=str(tmp_path / "all"), threads=1)
+    assert np.array_equal(alone(policy, episode(1), 3), alone(again, episode(1), 3))
+    with pytest.raises(PolicyError, match="has nothing for suite other; it has weights for toy"):
+        memoryvla(replace(CONTEXT, suite="other"), checkpoint=str(tmp_path / "all"))
+
+
 @pytest.mark.parametrize(
     ("spoil", "error"),
     [
