@@ -50,11 +50,19 @@ class PolicyStage:
     """A policy network, its demonstrations and its losses as a stage; see `policy_stage`."""
 
     def __init__(
-        self, training: PolicyTraining, data: Data, maker: BatchMaker, sampler: Sampler, *, tokenizer: Any, card: str
+        self,
+        training: PolicyTraining,
+        data: Data,
+        maker: BatchMaker,
+        sampler: Sampler,
+        *,
+        tokenizer: Any,
+        card: str,
+        half: bool,
     ) -> None:
         self.module: nn.Module = training
         self._training, self._data, self._maker, self._sampler = training, data, maker, sampler
-        self._tokenizer, self._card = tokenizer, card
+        self._tokenizer, self._card, self._half = tokenizer, card, half
         vlm: Any = training.network.vlm
         self.blocks: tuple[nn.Module, ...] = (*vlm.llm_backbone.model.layers,)
         self.frames = round(sum(sampler.draw(update, 0, 1)[1] for update in range(20)) / 20)
@@ -80,6 +88,7 @@ class PolicyStage:
             action=self._data.action,
             cameras=self._maker.cameras,
             card=self._card,
+            half=self._half,
         )
 
 
@@ -107,6 +116,7 @@ def policy_stage(
     goal_bins: int = 24,
     augment: bool = False,
     card: str = "",
+    half: bool = False,
     seed: int = 0,
 ) -> PolicyStage:
     """Train a policy on demonstrations.
@@ -120,7 +130,7 @@ def policy_stage(
     training); pieces: episodes a batch (`stream`: streams side by side); longest: most frames of each; weights: of
     tasks (`calls`) or datasets; repeats: noisings of a frame; drop: share of dropped conditions; noisier: draw noisier
     diffusion steps more often; goal_weight, goal_bins: of the loss on where the hand acts next; augment: pictures are
-    cropped and recoloured at random.
+    cropped and recoloured at random; half: weights are saved in float16.
 
     Raises PolicyError or DemoError for options and data that do not go together.
     """
@@ -151,7 +161,7 @@ def policy_stage(
         scale_state(network.vlm, maker)
     prepare(training, start=start, grounding=grounding, world=world)
     chosen = sampler_of(sampler, labelled, config.expert.execute, pieces, longest, seed, weights)
-    return PolicyStage(training, found, maker, chosen, tokenizer=words, card=card)
+    return PolicyStage(training, found, maker, chosen, tokenizer=words, card=card, half=half)
 
 
 def sampler_of(

@@ -348,11 +348,13 @@ def save_checkpoint(
     cameras: tuple[str, ...],
     memory_scope: str | None = None,
     card: str = "",
+    half: bool = False,
 ) -> None:
     """Write our own format: weights (safetensors), config, dataset statistics, tokenizer, model card.
 
     statistics: by dataset key, `{"action": {"q01": [...], "q99": [...], "mask": [...]}}` as released files have them.
-    card: Markdown on what it was trained on and for.
+    card: Markdown on what it was trained on and for. half: weights in float16, half as large; a policy that loads them
+    computes in its own dtype all the same. Raises PolicyError where they do not fit it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     about = {
@@ -367,4 +369,8 @@ def save_checkpoint(
     (folder / CARD).write_text(card or f"# {config.family}\n\nNo model card was written.\n")
     tokenizer.save(str(folder / TOKENIZER))
     state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.state_dict().items()}
+    if half:
+        state = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+        if not all(bool(torch.isfinite(tensor).all()) for tensor in state.values()):
+            raise PolicyError(f"the weights for {folder} do not fit float16: save them in float32")
     save_file(state, folder / WEIGHTS)

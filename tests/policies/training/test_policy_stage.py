@@ -75,6 +75,15 @@ def test_a_trained_policy_is_saved_as_one_that_acts_in_the_units_of_its_demonstr
     assert policy.spec.action.translation_unit == LAB.env.action.translation_unit
 
 
+def test_weights_saved_in_half_precision_act_in_single(data: str, tmp_path: Path) -> None:
+    stage = updated(policy_stage(family="cogact", data=[data], half=True, **BOTH))  # type: ignore[arg-type]
+    policy = cogact(LAB, checkpoint=str(saved(stage, tmp_path / "policy")))
+    trained: Any = stage.module
+    for name, tensor in policy.network.state_dict().items():
+        assert tensor.dtype == torch.float32
+        assert torch.equal(tensor, trained.network.state_dict()[name].half().float())
+
+
 def test_policies_start_from_the_same_grounding(data: str, tmp_path: Path) -> None:
     grounding = saved(updated(grounding_stage(data=[data], frames=8, **BOTH)), tmp_path / "grounding")  # type: ignore[arg-type]
     given = {"data": [data], "goal_weight": 0.3, "grounding": str(grounding), **BOTH}
