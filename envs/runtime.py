@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from envs.assets import Assets
+
 
 @dataclass(frozen=True)
 class Runtime:
@@ -23,7 +25,8 @@ class Runtime:
     (`libEGL.so.1`) -> the Debian package that brings it. env_vars: set before its process starts. probe: Python
     statements that fail unless the environment works; they may print one line to show. prepare: called by
     `memvla setup` once the packages are in, with the environment's folder and a function that says a line: brings what
-    no package index has (a graphics driver, say) into that folder; raises RuntimeError naming the cure.
+    no package index has (a graphics driver, say) into that folder; raises RuntimeError naming the cure. assets: files
+    beside the packages, downloaded by `memvla setup` or named by the user.
     """
 
     name: str = ""
@@ -32,3 +35,4 @@ class Runtime:
     env_vars: Mapping[str, str] = field(default_factory=dict)
     probe: str = ""
     prepare: Callable[[Path, Callable[[str], None]], None] | None = None
+    assets: tuple[Assets, ...] = ()

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from rich.console import Console
 from rich.markup import escape
 
+from harness.assets import require_assets
 from harness.config import ConfigError, compose_run
 from harness.gates import Gate
 from harness.plan import context_of
@@ -49,6 +50,7 @@ def check_command(overrides: list[str], console: Console) -> bool:
 def check_suite(suite: Suite) -> Iterator[Gate]:
     """The gates of a suite, run in its own Python environment."""
     require(suite.runtime, suite.name)
+    require_assets(suite)
     command = [str(python_of(suite.runtime)), "-m", "harness.suite_gates", suite.name]
     surroundings = {**os.environ, **environment_of(suite.runtime)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=surroundings) as process:

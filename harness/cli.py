@@ -167,21 +167,21 @@ def policies() -> None:
 
 @app.command()
 def setup(
-    suites: Annotated[list[str], typer.Argument(help="Suites whose simulators to set up.", metavar="SUITE...")],
+    suites: Annotated[list[str], typer.Argument(help="Suites or benchmarks, and assets=DIR.", metavar="SUITE...")],
     list_apt: Annotated[bool, typer.Option("--list-apt", help="Only print the Debian packages still missing.")] = False,
+    assets: Annotated[bool, typer.Option(help="Also bring the benchmark's files from their official places.")] = True,
 ) -> None:
-    """Build the isolated Python environment of suites from their pinned requirements. Safe to repeat."""
-    from harness.runtimes import build, missing_libraries
-    from suites.protocol import load_suite
+    """Build the Python environment of suites from pinned requirements, and bring their assets. Safe to repeat.
 
-    runtimes = {suite.runtime.name: suite.runtime for suite in map(load_suite, suites)}
+    [bold]memvla setup calvin assets=DIR[/] takes the assets from a folder that you have (or an archive: FILE.zip).
+    """
+    from harness.setup import missing_packages
+    from harness.setup import setup as bring_all
+
     if list_apt:
-        packages = {package for runtime in runtimes.values() for package in missing_libraries(runtime).values()}
-        print(" ".join(sorted(packages)))
+        print(" ".join(missing_packages(suites)))
         return
-    for name, runtime in runtimes.items():
-        out.print(f"[bold]{name or 'main'}[/]")
-        build(runtime, lambda line: out.print(line, highlight=False, markup=False, soft_wrap=True))
+    bring_all(suites, out, with_assets=assets)
 
 
 @app.command()
@@ -239,10 +239,14 @@ def tell(error: Exception) -> None:
 
 def is_mistake(error: Exception) -> bool:
     """Whether the error is of a kind whose message was written for users."""
+    from envs.assets import AssetsMissing
+    from harness.assets import AssetError
     from harness.cluster import ClusterError
     from harness.config import ConfigError
+    from harness.downloads import DownloadError
     from harness.plan import PlanError
     from harness.runtimes import RuntimeNotReady
+    from harness.unpacking import UnpackError
     from policies.base import PolicyError
     from policies.training.demos import DemoError
     from reports.manifest import ManifestError
@@ -252,7 +256,8 @@ def is_mistake(error: Exception) -> bool:
 
     asked = (ConfigError, PlanError, SuiteError, PolicyError, DemoError)
     surroundings = (ClusterError, RuntimeNotReady, ManifestError, RecordError, ReportError)
-    kinds = (*asked, *surroundings)
+    files = (AssetsMissing, AssetError, DownloadError, UnpackError)
+    kinds = (*asked, *surroundings, *files)
     disk = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
     return isinstance(error, kinds) or (isinstance(error, OSError) and error.errno in disk)
 

@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from harness import driver
+from harness.assets import require_assets
 from harness.cluster import Cluster, PolicyConfig
 from harness.config import ConfigError, RunConfig, compose_run
 from harness.progress import Progress, say_command
@@ -257,6 +258,7 @@ def collect(config: CollectConfig, console: Console, command: Sequence[str]) -> 
     """Record what is missing and append it to the dataset; the exit code. Raises DemoError and the engine's errors."""
     for suite in config.run.suites:
         require(suite.runtime, suite.name)
+        require_assets(suite)
     load_tfds()  # said now, not after an hour of recording
     run = open_run(config.run, config.run.policies[0])
     try:

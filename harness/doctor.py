@@ -8,14 +8,18 @@ import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from envs.assets import home
 from envs.runtime import Runtime
-from harness.runtimes import RuntimeNotReady, folder_of, home, missing_libraries, probe, state_of
-from suites.protocol import SuiteError, load_suite, suite_names
+from harness.assets import state
+from harness.runtimes import RuntimeNotReady, folder_of, missing_libraries, probe, state_of
+from suites.protocol import Suite, SuiteError, load_suite, suite_names
 
 PACKAGES = ("memvla-bench", "ray", "pyzmq", "numpy", "mujoco", "gymnasium", "torch", "transformers", "diffusers")
 
@@ -24,7 +28,9 @@ def examine(console: Console) -> bool:
     """Print the state of machine, packages and simulators. Whether everything that is set up works."""
     _machine(console)
     _packages(console)
-    return _runtimes(console)
+    fine = _runtimes(console)
+    _assets(console)
+    return fine
 
 
 def _machine(console: Console) -> None:
@@ -79,6 +85,26 @@ def _runtimes(console: Console) -> bool:
         table.add_row(key or "main", ", ".join(suites[key]), state, said)
     console.print(table)
     return fine
+
+
+def _assets(console: Console) -> None:
+    """One row for each benchmark's files that no package brings. Files that are not there are no fault."""
+    table = Table("assets", "what", "state", "where, or what brings them")
+    for assets in {each.name: each for suite in _loadable() for each in suite.runtime.assets}.values():
+        words, where, there = state(assets)
+        colour = "green" if there and "STAND" not in words else "yellow"
+        only = f" (for {assets.optional} only)" if assets.optional else ""
+        table.add_row(assets.name, f"{assets.title}{only}", f"[{colour}]{words}[/]", where)
+    if table.rows:
+        console.print(table)
+
+
+def _loadable() -> Iterator[Suite]:
+    for name in suite_names():
+        with suppress(SuiteError):
+            suite = load_suite(name)
+            suite.module  # noqa: B018 - imports the adapter, which may be broken: told of in the table of runtimes
+            yield suite
 
 
 def _examine_one(runtime: Runtime, suite: str) -> tuple[str, str, bool]:

@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from harness import driver
+from harness.assets import require_assets
 from harness.cluster import Cluster, InlineCluster, RayCluster
 from harness.config import RunConfig
 from harness.plan import scenes
@@ -38,6 +39,7 @@ def run(config: RunConfig, console: Console, command: Sequence[str]) -> Ended:
     """Run or resume everything the configuration asks for. Errors of the user are raised before anything starts."""
     for suite in config.suites:
         require(suite.runtime, suite.name)
+        require_assets(suite)
     with ExitStack() as stack:
         runs = []
         for policy in config.policies:

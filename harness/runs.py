@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from envs.spec import SceneId
+from harness.assets import record
 from harness.cluster import PolicyConfig
 from harness.config import RunConfig
 from harness.plan import PlanError, scenes
@@ -104,6 +105,7 @@ def open_run(config: RunConfig, policy: PolicyConfig) -> Run:
         privileged=False,
         config=config.composed,
         hashes=checkpoint_digest(policy),
+        assets={name: each for suite in config.suites for name, each in record(suite).items()},
     )
     for part in ("videos", "logs"):
         try:

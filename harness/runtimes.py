@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from envs.assets import home, place
 from envs.runtime import Runtime
 
 PACKAGES = ("harness", "envs", "policies", "suites", "reports")
@@ -21,11 +22,6 @@ STAMP = "memvla-runtime.json"
 
 class RuntimeNotReady(RuntimeError):
     """A runtime that is not set up, or lacks a system library. The message names the command that mends it."""
-
-
-def home() -> Path:
-    """Where runtimes and downloaded assets live: MEMVLA_HOME, or ~/.memvla."""
-    return Path(os.environ.get("MEMVLA_HOME") or Path.home() / ".memvla")
 
 
 def folder_of(runtime: Runtime) -> Path:
@@ -39,11 +35,12 @@ def python_of(runtime: Runtime) -> Path:
 
 
 def environment_of(runtime: Runtime) -> dict[str, str]:
-    """Environment variables of its processes: our packages and the user's own on the path, and what the simulator
-    needs (what the user has set himself wins)."""
+    """Environment variables of its processes: our packages and the user's own on the path, what the simulator needs
+    (what the user has set himself wins), and where its assets are."""
     own = os.environ.get("PYTHONPATH", "")
     path = os.pathsep.join([str(source_view()), *(own.split(os.pathsep) if own else [])])
-    return {"PYTHONPATH": path, **{name: os.environ.get(name, value) for name, value in runtime.env_vars.items()}}
+    needs = {name: os.environ.get(name, value) for name, value in runtime.env_vars.items()}
+    return {"PYTHONPATH": path, **needs, **{a.variables[0]: str(place(a)) for a in runtime.assets if place(a).is_dir()}}
 
 
 def wanted_stamp(runtime: Runtime) -> dict[str, str]:

@@ -19,7 +19,7 @@ from typing import Any
 from suites.protocol import Suite
 
 FILE_NAME = "manifest.json"
-SCHEMA = 1
+SCHEMA = 2
 PACKAGES = (
     "memvla-bench", "av", "diffusers", "gymnasium", "hydra-core", "msgpack", "mujoco", "numpy", "pandas", "pyzmq",
     "ray", "safetensors", "scipy", "statsmodels", "tokenizers", "torch", "transformers",
@@ -82,7 +82,7 @@ class Manifest:
     config: dict[str, Any]
     """The whole composed configuration."""
     hashes: dict[str, str]
-    """Digests of checkpoints and assets, by name."""
+    """Digests of checkpoints, by name."""
     simulators: dict[str, dict[str, str]]
     """By suite: simulator versions and renderer, as its workers found them (`with_simulator`)."""
     packages: dict[str, str]
@@ -95,6 +95,9 @@ class Manifest:
     """The command line."""
     started_at: str
     """ISO 8601 in UTC."""
+    assets: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By name: the simulators' files beside their packages. `digest` (str) and `stand_ins`: file -> what it is, for
+    files that are not the benchmark's own. What is not there is left out."""
     schema: int = SCHEMA
     """Version of this file's layout."""
 
@@ -160,6 +163,7 @@ def collect(
     privileged: bool,
     config: Mapping[str, Any] | None = None,
     hashes: Mapping[str, str] | None = None,
+    assets: Mapping[str, Mapping[str, Any]] | None = None,
     command: Sequence[str] | None = None,
 ) -> Manifest:
     """The manifest of a run that begins now: what is given, and what this machine and installation are.
@@ -180,6 +184,7 @@ def collect(
         privileged=privileged,
         config=dict(config or {}),
         hashes=dict(hashes or {}),
+        assets={name: dict(each) for name, each in (assets or {}).items()},
         simulators={},
         packages=_packages(),
         git=_git(Path(__file__).resolve().parent.parent),
@@ -237,7 +242,8 @@ def refuse_resume(old: Manifest, new: Manifest) -> None:
     """Raise ManifestError, listing what differs, when `new` cannot carry on the run that `old` began.
 
     More trials, more tasks and more suites are welcome: they only add scenes. Refused are another protocol, policy,
-    policy configuration, seed, checkpoint, simulator or decisive package version, and a plan that leaves scenes out.
+    policy configuration, seed, checkpoint, simulator, assets or decisive package version, and a plan that leaves scenes
+    out. Assets that came since are welcome too: scenes that need them were void.
     """
     found = []
     for name in ("policy", "policy_config", "seed", "privileged"):
@@ -247,6 +253,8 @@ def refuse_resume(old: Manifest, new: Manifest) -> None:
         found += _compare(f"package {name}", old.packages.get(name), new.packages.get(name))
     for name in sorted(set(old.simulators) & set(new.simulators)):
         found += _compare(f"simulator of {name}", old.simulators[name], new.simulators[name])
+    for name in sorted(set(old.assets) & set(new.assets)):
+        found += _compare(f"assets {name}", old.assets[name], new.assets[name])
     for plan in old.suites:
         found += _refuse_suite(plan, new.suite(plan.name))
     if found:
@@ -328,7 +336,7 @@ def _parse(data: Any) -> Manifest:
     version = data.get("schema")
     if not isinstance(version, int) or not 1 <= version <= SCHEMA:
         raise ValueError(f"schema {version!r}; this memvla-bench knows 1 to {SCHEMA}: upgrade it, if it is older")
-    data = dict(data)
+    data = {"assets": {}, **data, "schema": SCHEMA}  # schema 1 knew nothing of assets
     data["suites"] = tuple(_build(SuitePlan, plan, ("tasks",)) for plan in data["suites"])
     made: Manifest = _build(Manifest, data, ("command",))
     return made

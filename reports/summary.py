@@ -228,6 +228,7 @@ def notes(runs: Sequence[Run]) -> tuple[Note, ...]:
                 f"{run.label}: {run.unplanned} recorded scenes are not in the plan of its manifest and are not counted."
             )
             found.append(Note("warning", text))
+    found += [note for run in runs for note in _stand_ins(run)]
     found += [
         Note("warning", f"{run.label}: this policy reads simulator state; it is a control, not a competitor.")
         for run in runs
@@ -259,6 +260,33 @@ def incomplete(group: Group) -> str:
         f"INCOMPLETE: {group.label} on {where}: {len(group.scored)} of {group.planned} scenes scored ({share}), "
         f"{group.void_scenes} void, {group.not_run} not run."
     )
+
+
+STAND_IN = "stand_in"
+"""How the metrics of an episode begin that was run with a file that is not the benchmark's own."""
+
+
+def _stand_ins(run: Run) -> list[Note]:
+    """One note for each suite on which scores were obtained with stand-in assets."""
+    found = []
+    for group in run.groups:
+        marked = [r for r in group.scored if any(name.startswith(STAND_IN) and r.metrics[name] for name in r.metrics)]
+        if marked:
+            names = list(dict.fromkeys(r.task for r in marked))
+            tasks = ", ".join(names[:5]) + " …" * (len(names) > 5)
+            files = [f"{Path(name).name} ({what})" for name, what in _listed_stand_ins(run)]
+            what = f" What stands in: {'; '.join(files[:5])}{' …' * (len(files) > 5)}." if files else ""
+            text = (
+                f"STAND-IN ASSETS: {run.label} on {group.suite.name}: {len(marked)} of {len(group.scored)} scored "
+                f"episodes ({tasks}) were run with files that are not the benchmark's own. These scores are not "
+                f"comparable with published ones.{what}"
+            )
+            found.append(Note("warning", text))
+    return found
+
+
+def _listed_stand_ins(run: Run) -> list[tuple[str, str]]:
+    return [pair for each in run.manifest.assets.values() for pair in dict(each.get("stand_ins", {})).items()]
 
 
 def _comparable(suite: str, groups: Sequence[tuple[Run, Group]]) -> list[Note]:

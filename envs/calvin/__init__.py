@@ -8,8 +8,7 @@ of `describe` and `make`:
     renderer  tiny (software, the same everywhere) or egl (OpenGL; other shadows and edges, so another protocol) (tiny)
     actions   relative (changes of the target pose, as the benchmark is played) or absolute (target poses) (relative)
     steps     control steps a subtask may take (360)
-    assets    folder that holds the benchmark's models ("": the variable MEMVLA_CALVIN_ASSETS, else
-              assets/calvin under the folder that MEMVLA_HOME names)
+    assets    folder that holds the benchmark's models ("": see envs.calvin.assets; `memvla setup calvin` brings them)
 
 Facts: Mees et al. 2022, "CALVIN: A Benchmark for Language-Conditioned Policy Learning for Long-Horizon Robot
 Manipulation Tasks", and the files of mees/calvin and mees/calvin_env.
@@ -19,7 +18,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from envs.assets import require
 from envs.base import VLAEnv
+from envs.calvin.assets import ASSETS
 from envs.runtime import Runtime
 from envs.spec import ActionSpec, CameraSpec, EnvSpec, Gripper, Rotation
 
@@ -39,8 +40,8 @@ STATE = (
 RUNTIME = Runtime(
     name="calvin",
     requirements=Path(__file__).parent / "requirements.txt",
-    env_vars={"MEMVLA_CALVIN_ASSETS": ""},  # named so that workers are told what the driver was
     probe="from envs.calvin.probe import probe; print(probe())",
+    assets=(ASSETS,),
 )
 
 
@@ -84,6 +85,5 @@ def make(
     ImportError outside the runtime (see `memvla setup`)."""
     env_spec = describe(scene=scene, renderer=renderer, actions=actions, steps=steps, assets=assets)
     from envs.calvin.adapter import CalvinEnv
-    from envs.calvin.assets import find_assets
 
-    return CalvinEnv(env_spec, find_assets(assets), scene=scene, renderer=renderer, subtask_steps=steps)
+    return CalvinEnv(env_spec, require(ASSETS, assets), scene=scene, renderer=renderer, subtask_steps=steps)

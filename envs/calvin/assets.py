@@ -1,11 +1,12 @@
-"""Where the benchmark's models and meshes lie. They are not part of this package."""
+"""The benchmark's models and meshes: which, from where, and where they lie. They are not part of this package."""
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
+from envs.assets import Archive, Assets
 
-VARIABLE = "MEMVLA_CALVIN_ASSETS"
+REVISION = "797142c588c21e76717268b7b430958dbd13bf48"
+"""Of mees/calvin_env, its last one (December 2022)."""
+
 NEEDED = (
     "franka_panda/panda_longer_finger.urdf",
     "plane/plane.urdf",
@@ -14,22 +15,19 @@ NEEDED = (
     *(f"blocks/block_{colour}_middle.urdf" for colour in ("pink", "red")),
 )
 
-
-class AssetsMissing(RuntimeError):
-    """CALVIN's files are not where they should be. The message names the folder, the first missing file, the cure."""
-
-
-def find_assets(folder: str = "") -> Path:
-    """The benchmark's `data` folder: `folder`, else the one MEMVLA_CALVIN_ASSETS names, else assets/calvin under
-    MEMVLA_HOME (~/.memvla). A folder that holds a folder `data` will do as well. Raises AssetsMissing."""
-    home = Path(os.environ.get("MEMVLA_HOME") or Path.home() / ".memvla")
-    chosen = Path(folder or os.environ.get(VARIABLE) or home / "assets" / "calvin").expanduser().resolve()
-    found = chosen / "data" if (chosen / "data").is_dir() else chosen
-    missing = [name for name in NEEDED if not (found / name).is_file()]
-    if missing:
-        raise AssetsMissing(
-            f"CALVIN's models are not in {chosen}: {len(missing)} of {len(NEEDED)} files are missing, the first is "
-            f"{missing[0]}; take the folder `data` of the repository mees/calvin_env and name it with "
-            f"{VARIABLE}=FOLDER (or put it at {home / 'assets' / 'calvin'})"
-        )
-    return found
+ASSETS = Assets(
+    name="calvin",
+    title="CALVIN's models (tables, blocks and robot of mees/calvin_env)",
+    variables=("MEMVLA_CALVIN_ASSETS",),
+    inner="data",
+    archives=(
+        Archive(
+            url=f"https://github.com/mees/calvin_env/archive/{REVISION}.zip",
+            keep="*/data",
+            needed=NEEDED,
+            # GitHub makes the archive anew when it likes, so it has no checksum of its own; what is in it has one.
+            contents="e664e8de30e7d5cc4c3f2e2531d3baf39bc90b808b6eeeaa1cf33586f26d2fcd",
+            most_bytes=256 * 2**20,
+        ),
+    ),
+)

@@ -5,7 +5,7 @@ Importing this package imports no simulator; `make` does. Options of `describe` 
     size      side of the square pictures of both cameras, pixels (128)
     renderer  cpu, gpu, or "" (a CUDA device if SAPIEN finds one, else the software renderer). Physics, and so every
               scene and its hash, is the CPU's in all cases; pictures of different renderers differ in their last bits
-    assets    folder with the mug of the shell games ("": see envs.mikasa.assets)
+    assets    folder with the mug of the shell games ("": see envs.mikasa.assets; `memvla setup mikasa` brings it)
 
 Trial k is the environment seeded with k + 1, so that 100 trials are the protocol's seeds 1 to 100. The published
 scores come from the GPU's physics, whose random numbers are others: the same seed is another scene there, drawn from
@@ -20,6 +20,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from envs.base import VLAEnv
+from envs.mikasa.assets import ASSETS
 from envs.mikasa.driver import prepare
 from envs.runtime import Runtime
 from envs.spec import ActionSpec, CameraSpec, EnvSpec, Gripper, Rotation
@@ -35,6 +36,7 @@ RUNTIME = Runtime(
     env_vars={"MS_SKIP_ASSET_DOWNLOAD_PROMPT": "1", "LP_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
     probe="from envs.mikasa.probe import probe; print(probe())",
     prepare=prepare,
+    assets=(ASSETS,),
 )
 
 ACTION = ActionSpec(

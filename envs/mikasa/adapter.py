@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from envs.assets import AssetsMissing, identity, require, stand_ins
 from envs.base import SceneError, VLAEnv
-from envs.mikasa.assets import AssetsMissing, is_stand_in, mug_digest, require_mug
+from envs.mikasa.assets import ASSETS
 from envs.mikasa.shown import Shown
 from envs.mikasa.tasks import TaskFacts, facts
 from envs.mikasa.upstream import build, choose_renderer
@@ -123,7 +124,7 @@ class MikasaEnv(VLAEnv):
     def metrics(self) -> dict[str, float]:
         """`stand_in_mug` 1 where the mug is not the benchmark's own: such a score is not comparable with published
         ones."""
-        return {"stand_in_mug": 1.0} if self._mug and is_stand_in(self._assets) else {}
+        return {"stand_in_mug": 1.0} if self._mug and stand_ins(ASSETS, self._assets) else {}
 
     def close(self) -> None:
         """Free the simulator. The environment can be reset again afterwards."""
@@ -137,10 +138,10 @@ class MikasaEnv(VLAEnv):
         if not found.mug:
             return ""
         try:
-            require_mug(self._assets)
+            require(ASSETS, str(self._assets))
         except AssetsMissing as error:
             raise SceneError(f"{found.env_id} cannot be set up: {error}") from error
-        return mug_digest(self._assets)
+        return identity(ASSETS, self._assets)  # another mug is another scene
 
     def _free(self) -> None:
         self._task, self._facts, self._shown = "", None, None

@@ -8,7 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from envs.mikasa.assets import chosen_folder
+from envs.assets import place
+from envs.mikasa.assets import ASSETS
 from envs.mikasa.driver import use_driver
 
 CONTROL = "pd_ee_delta_pose"
@@ -21,7 +22,7 @@ def surroundings(assets: str = "") -> Path:
     """
     import sys
 
-    folder = chosen_folder(assets)
+    folder = place(ASSETS, assets)
     use_driver()
     named = os.environ.get("MS_ASSET_DIR")
     if "mani_skill" in sys.modules and named != str(folder):

@@ -40,6 +40,22 @@ def test_a_manifest_survives_the_disk(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["manifest.json"]
 
 
+def test_a_manifest_from_before_assets_were_written_down_is_read(tmp_path: Path) -> None:
+    manifest().write(tmp_path)
+    data = json.loads((tmp_path / "manifest.json").read_text())
+    del data["assets"]
+    (tmp_path / "manifest.json").write_text(json.dumps({**data, "schema": 1}))
+    assert read(tmp_path).assets == {}
+
+
+def test_other_assets_refuse_to_carry_a_run_on_and_new_ones_do_not() -> None:
+    mug = {"digest": "ab", "stand_ins": {"mug.obj": "a cylinder"}}
+    refuse_resume(manifest(), manifest(assets={"mikasa": mug}))
+    refuse_resume(manifest(assets={"mikasa": mug}), manifest(assets={"mikasa": mug}))
+    with pytest.raises(ManifestError, match=r"assets mikasa\.digest: was 'ab', is 'cd'"):
+        refuse_resume(manifest(assets={"mikasa": mug}), manifest(assets={"mikasa": {"digest": "cd", "stand_ins": {}}}))
+
+
 def test_tuples_and_lists_are_the_same_manifest(tmp_path: Path) -> None:
     made = manifest(policy_config={"cameras": ("front", "wrist")})
     made.write(tmp_path)

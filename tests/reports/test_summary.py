@@ -75,6 +75,17 @@ def test_different_simulators_under_one_suite_are_loud(tmp_path: Path) -> None:
     assert "SIMULATORS DIFFER under lab: a: mujoco 4.0.0; b: mujoco 3.3.7" in texts(tmp_path)
 
 
+def test_scores_with_stand_in_assets_are_marked_with_their_tasks_and_files(tmp_path: Path) -> None:
+    marked = [record(trial=0, metrics={"stand_in_mug": 1.0}), record(trial=1, metrics={"stand_in_mug": 0.0})]
+    assets = {"mikasa": {"digest": "ab", "stand_ins": {"models/mug.obj": "a cylinder"}}}
+    path = run_folder(tmp_path / "a", manifest(suites=[plan(trials=2)], assets=assets), marked)
+    said = texts(path)
+    assert "STAND-IN ASSETS: expert on lab: 1 of 2 scored episodes (press)" in said
+    assert "not comparable with published ones. What stands in: mug.obj (a cylinder)." in said
+    plain = run_folder(tmp_path / "b", manifest(assets=assets), [record()])
+    assert "STAND-IN" not in texts(plain)
+
+
 def test_privileged_runs_are_marked_whether_the_manifest_or_a_record_says_so(tmp_path: Path) -> None:
     run_folder(tmp_path / "a", manifest("a", privileged=True), [record()])
     run_folder(tmp_path / "b", manifest("b"), [record(privileged=True)])

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from envs.assets import AssetsMissing
 from envs.base import SceneError
 from envs.calvin import SCENES, SUBTASK_STEPS, describe, make
-from envs.calvin.assets import AssetsMissing
 from envs.calvin.chains import Chain, chains
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ def test_an_action_that_is_not_finite_is_an_error(blind: CalvinEnv) -> None:
 
 
 def test_missing_models_are_an_error_that_names_the_cure(tmp_path: Path) -> None:
-    with pytest.raises(AssetsMissing, match=r"panda_longer_finger\.urdf.*MEMVLA_CALVIN_ASSETS=FOLDER"):
+    with pytest.raises(AssetsMissing, match=r"panda_longer_finger\.urdf.*named by assets=.*memvla setup calvin"):
         make(assets=str(tmp_path))
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from envs.calvin.assets import find_assets
+from envs.assets import require
+from envs.calvin.assets import ASSETS
 from envs.calvin.world import World
 
 
@@ -27,7 +28,7 @@ def trajectory(world: World, data: np.lib.npyio.NpzFile) -> tuple[np.ndarray, np
 @pytest.mark.parametrize("scene", "ABCD")
 def test_every_reference_trajectory_is_met_to_the_last_bit_whatever_ran_before(reference: Path, scene: str) -> None:
     """In the order 1, 0, 0, 1, so that each follows the same start and another one."""
-    world = World(find_assets(), scene)
+    world = World(require(ASSETS), scene)
     files = {k: np.load(reference / f"calvin_{scene}_{k}.npz", allow_pickle=False) for k in (0, 1)}
     for k in (1, 0, 0, 1):
         robot, blocks = trajectory(world, files[k])
@@ -38,9 +39,9 @@ def test_every_reference_trajectory_is_met_to_the_last_bit_whatever_ran_before(r
 
 def test_two_worlds_in_one_process_do_not_mix(reference: Path) -> None:
     data = np.load(reference / "calvin_D_1.npz", allow_pickle=False)
-    other = World(find_assets(), "A")
+    other = World(require(ASSETS), "A")
     other.reset(data["init_robot_obs"], data["init_scene_obs"])
-    world = World(find_assets(), "D")
+    world = World(require(ASSETS), "D")
     world.reset(data["init_robot_obs"], data["init_scene_obs"])
     for k, action in enumerate(data["actions"], start=1):
         other.step(action)
@@ -53,7 +54,7 @@ def test_two_worlds_in_one_process_do_not_mix(reference: Path) -> None:
 
 def test_a_button_pressed_by_the_hand_switches_the_led(reference: Path) -> None:
     data = np.load(reference / "calvin_D_1.npz", allow_pickle=False)
-    world = World(find_assets(), "D")
+    world = World(require(ASSETS), "D")
     led = trajectory(world, data)[1][:, 5]
     assert (led[0], led[-1]) == (1.0, 0.0)
     world.close()

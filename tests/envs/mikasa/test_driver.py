@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from envs.assets import AssetsMissing, require
 from envs.mikasa import describe, driver
-from envs.mikasa.assets import NEEDED, AssetsMissing, chosen_folder, is_stand_in, mug_digest, require_mug
+from envs.mikasa.assets import ASSETS
 
 DEBIAN = 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nID=debian\nVERSION_CODENAME=bookworm\n'
 STANZAS = """\
@@ -79,20 +80,14 @@ def test_a_driver_the_user_named_wins_over_the_one_setup_brought(
 def test_a_missing_mug_is_named_with_the_command_that_brings_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MEMVLA_MIKASA_ASSETS", str(tmp_path))
-    folder = chosen_folder()
-    with pytest.raises(AssetsMissing, match=r"info_pick_v0\.json is missing.*download_asset ycb.*MEMVLA_MIKASA_ASSETS"):
-        require_mug(folder)
-    for name in NEEDED:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text("one")
-    require_mug(folder)
-    before = mug_digest(folder)
-    (folder / NEEDED[-1]).write_text("another")
-    assert mug_digest(folder) != before
-    assert not is_stand_in(folder)
-    (folder / "STANDINS.json").write_text("{}")
-    assert is_stand_in(folder)
+    monkeypatch.delenv("MS_ASSET_DIR", raising=False)
+    monkeypatch.delenv("MEMVLA_MIKASA_ASSETS", raising=False)
+    monkeypatch.setenv("MEMVLA_HOME", str(tmp_path))
+    with pytest.raises(AssetsMissing, match=r"info_pick_v0\.json\); bring.*memvla setup mikasa .*MEMVLA_MIKASA_ASSETS"):
+        require(ASSETS)
+    monkeypatch.setenv("MS_ASSET_DIR", str(tmp_path))
+    with pytest.raises(AssetsMissing, match="named by MS_ASSET_DIR"):
+        require(ASSETS)
 
 
 def test_an_option_value_that_does_not_exist_is_an_error() -> None:

@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from envs.assets import stand_ins
 from envs.base import SceneError
-from envs.mikasa.assets import is_stand_in
+from envs.mikasa.assets import ASSETS
 from envs.mikasa.tasks import TASKS
 from envs.mikasa.upstream import build
 from policies.expert.mikasa import MikasaScript
@@ -126,7 +127,7 @@ def test_an_unknown_task_and_an_action_that_is_no_number_are_errors(blind: Mikas
 
 def test_a_score_with_a_stand_in_for_the_mug_is_marked(blind: MikasaEnv) -> None:
     reset(blind, "shell_game_touch")
-    assert blind.metrics() == ({"stand_in_mug": 1.0} if is_stand_in(blind._assets) else {})
+    assert blind.metrics() == ({"stand_in_mug": 1.0} if stand_ins(ASSETS, blind._assets) else {})
     reset(blind, "remember_color_3")
     assert blind.metrics() == {}
 
