@@ -23,7 +23,7 @@ from zmq.auth.thread import ThreadAuthenticator
 from envs.spec import EpisodeId
 from harness import wire
 from harness.remote import Link
-from policies.base import ActRequest, EpisodeStart, Policy, PolicyError
+from policies.base import ActRequest, EpisodeStart, OutOfMemory, Policy, PolicyError
 
 log = logging.getLogger("memvla.host")
 
@@ -317,12 +317,22 @@ class PolicyHost:
             self._send(socket, sender, {"number": number, **answer})
 
     def _act(self, requests: list[ActRequest]) -> list[dict[str, Any]]:
-        """One answer per request. An error answers all: whose state it spoiled cannot be known."""
+        """One answer per request. An error answers all: whose state it spoiled cannot be known.
+
+        A batch that does not fit into memory is split, and no later one is as large.
+        """
         try:
             replies = self.policy.act(requests)
             if len(replies) != len(requests):
                 raise PolicyError(f"{len(requests)} replies were due, the policy gave {len(replies)}")
             return [{"reply": wire.reply_to_wire(reply)} for reply in replies]
+        except OutOfMemory as error:
+            half = len(requests) // 2
+            if not half:
+                return [{"error": _one_line(error)}]
+            log.warning("%d episodes do not fit in one call, %d at most from now on: %s", len(requests), half, error)
+            self._scheduler.max_batch = min(half, self._scheduler.max_batch)
+            return [*self._act(requests[:half]), *self._act(requests[half:])]
         except Exception as error:
             log.error("policy call failed:\n%s", traceback.format_exc())
             return [{"error": _one_line(error)}] * len(requests)

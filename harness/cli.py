@@ -119,6 +119,23 @@ def _report(runs: list[Path], to: Path) -> None:
 
 
 @app.command()
+def repair(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders whose records are damaged.", metavar="RUN...")],
+) -> None:
+    """Keep what can still be read of damaged records; what is missing then runs again on resume.
+
+    The damaged file stays beside the new one. Sound records are left alone.
+    """
+    from reports.repair import repair as mend
+
+    for folder in runs:
+        done = mend(folder)
+        found = f"{done.kept} attempts kept; what else there was runs again. The damaged file is {done.damaged}"
+        said = f"sound ({done.kept} attempts), nothing was changed" if done.damaged is None else found
+        out.print(f"{folder}: {said}", highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command()
 def suites(name: Annotated[Optional[str], typer.Argument(help="Show the tasks of one suite.")] = None) -> None:  # noqa: UP045
     """List the suites, or the tasks and protocol of one."""
     from suites.protocol import load_suite, suite_names

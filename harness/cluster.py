@@ -9,12 +9,16 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import secrets
+import shutil
+import socket
 import sys
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +27,7 @@ from harness.batching import PolicyHost
 from harness.plan import EpisodeSpec, Stage
 from harness.remote import Link
 from harness.runtimes import environment_of, python_of
-from harness.worker import Result, RolloutWorker
+from harness.worker import Ready, Result, RolloutWorker
 from policies.base import Policy, PolicyContext, PolicySpec
 
 
@@ -31,9 +35,23 @@ class ClusterError(RuntimeError):
     """Ray, a worker or a policy host could not be started. The message names the cure."""
 
 
-class WorkerLost(RuntimeError):
-    """The process of a worker ended, or had to be ended, while it ran an episode."""
+class HostLost(ClusterError):
+    """The process of a policy host ended before it could serve: no fault of the policy's, so another may be tried."""
 
+
+class HeadLost(ClusterError):
+    """Ray's head ended, and every actor with it or soon after."""
+
+
+class WorkerLost(RuntimeError):
+    """The process of a worker ended, or had to be ended, while it ran an episode or got ready for one."""
+
+
+Answer = Result | Ready | WorkerLost
+"""What comes of something a worker was told to do."""
+
+HEAD_LOOKS = 3
+"""Looks in a row at which the head of a cluster of several nodes cannot be reached before it counts as gone."""
 
 ANSWER_S = 120.0
 """Seconds within which a worker process says what it is doing. SAPIEN's first picture on a software renderer holds the
@@ -66,15 +84,21 @@ class Host:
 
 @dataclass
 class Worker:
-    """A rollout worker as the driver sees it."""
+    """A rollout worker as the driver sees it.
+
+    link: the host it was told of last; ticket: what it is at work on (None: idle), an episode or getting ready; began:
+    when that began; died: how often in a row this place's process died before it was ready.
+    """
 
     name: str
     actor: Any
     number: int = 0
     episode: EpisodeSpec | None = None
     task: str = ""
+    link: Policy | Link | None = None
     ticket: Any = None
     began: float = 0.0
+    died: int = 0
     done: int = 0
     first_rss_mb: float = 0.0
 
@@ -93,17 +117,26 @@ class Cluster(ABC):
     def worker(self, runtime: Runtime) -> Worker:
         """Start a rollout worker in the Python environment of `runtime`."""
 
-    @abstractmethod
-    def prepare(self, workers: Sequence[Worker], stage: Stage, link: Policy | Link) -> dict[str, str]:
-        """Tell workers which suite and policy comes next; returns the versions one of them runs on."""
+    def prepare(self, worker: Worker, stage: Stage, link: Policy | Link) -> None:
+        """Tell the worker which suite and policy come next; `finished` will tell when it is ready."""
+        worker.link, worker.began = link, time.monotonic()
+        worker.ticket = self._call(worker, "prepare", stage, link)
 
-    @abstractmethod
     def submit(self, worker: Worker, episode: EpisodeSpec) -> None:
-        """Let the worker run the episode; `finished` will tell."""
+        """Let the worker, which is ready, run the episode; `finished` will tell."""
+        worker.episode, worker.began = episode, time.monotonic()
+        worker.ticket = self._call(worker, "run", episode)
 
     @abstractmethod
-    def finished(self, workers: Iterable[Worker], timeout_s: float) -> list[tuple[Worker, Result | WorkerLost]]:
-        """Workers whose episode came to an end, within `timeout_s` seconds."""
+    def _call(self, worker: Worker, method: str, *given: Any) -> Any:
+        """Let the worker do this; returns a ticket for the answer and does not wait."""
+
+    @abstractmethod
+    def finished(self, workers: Iterable[Worker], timeout_s: float) -> list[tuple[Worker, Answer]]:
+        """Workers that came to an end of what they were at, within `timeout_s` seconds; they are idle now.
+
+        Raises ClusterError when one cannot get ready for a reason that another would meet as well.
+        """
 
     @abstractmethod
     def doing(self, worker: Worker) -> tuple[str, float]:
@@ -120,6 +153,12 @@ class Cluster(ABC):
     @abstractmethod
     def release(self, host: Host) -> None:
         """Stop a host and free its policy."""
+
+    def check(self) -> None:  # noqa: B027 - nothing to check where everything is one process
+        """Raise HeadLost when what holds the actors together is gone."""
+
+    def restart(self) -> None:  # noqa: B027
+        """After HeadLost: begin anew, without any worker or host. Raises ClusterError where that cannot be done."""
 
     @abstractmethod
     def stop(self) -> None:
@@ -152,19 +191,14 @@ class InlineCluster(Cluster):
         self._open.append(worker)
         return worker
 
-    def prepare(self, workers: Sequence[Worker], stage: Stage, link: Policy | Link) -> dict[str, str]:
-        found: dict[str, str] = {}
-        for worker in workers:
-            found = worker.actor.prepare(stage, link)
-        return found
+    def _call(self, worker: Worker, method: str, *given: Any) -> Any:
+        return partial(getattr(worker.actor, method), *given)
 
-    def submit(self, worker: Worker, episode: EpisodeSpec) -> None:
-        worker.episode, worker.began = episode, time.monotonic()
-
-    def finished(self, workers: Iterable[Worker], timeout_s: float) -> list[tuple[Worker, Result | WorkerLost]]:
+    def finished(self, workers: Iterable[Worker], timeout_s: float) -> list[tuple[Worker, Answer]]:
         for worker in workers:
-            if worker.episode is not None:
-                return [(worker, worker.actor.run(worker.episode))]
+            if worker.ticket is not None:
+                call, worker.ticket = worker.ticket, None
+                return [(worker, call())]
         return []
 
     def doing(self, worker: Worker) -> tuple[str, float]:
@@ -219,24 +253,55 @@ class RayCluster(Cluster):
         super().__init__()
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         os.environ.setdefault("RAY_DISABLE_IMPORT_WARNING", "1")
+        if address is None and "RAY_AUTH_MODE" not in os.environ:
+            # Ray listens on this machine's network and runs whatever it is sent: only who has the token may speak.
+            os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
         import ray
 
         self._ray = ray
         # Sockets of one machine lie in a folder that this user alone can read; across nodes there are none.
-        self._sockets = tempfile.TemporaryDirectory(prefix="memvla-") if address is None else None
-        self._gpus_per_host = gpus_per_host
+        self._sockets = _private_folder() if address is None else None
+        self._address, self._cpus, self._gpus_per_host = address, cpus, gpus_per_host
         self._actors: list[Any] = []
         self._hosts = 0
-        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "include_dashboard": False}
-        local: dict[str, Any] = {**quiet, "num_cpus": cpus, "object_store_memory": 256 * 2**20}
+        self._unreachable = 0
+        self._start()
+
+    def _start(self) -> None:
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+        local: dict[str, Any] = {"include_dashboard": False, "num_cpus": self._cpus, "object_store_memory": 256 * 2**20}
         try:
-            if address is None:
-                ray.init(**local)
-            else:
-                ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+            self._ray.init(**quiet, **({"address": self._address} if self._address else local))
         except Exception as error:
-            where = f"the Ray cluster at {address}" if address else "Ray on this machine"
+            where = f"the Ray cluster at {self._address}" if self._address else "Ray on this machine"
             raise ClusterError(f"could not reach or start {where}: {error}; try cluster=inline") from error
+        self._head = str(self._ray.get_runtime_context().gcs_address).rpartition(":")
+
+    def check(self) -> None:
+        """Raises HeadLost once its port is closed; across nodes only after several looks, a network may stumble.
+
+        Ray itself would end this process after a minute, without a word to the user.
+        """
+        try:
+            socket.create_connection((self._head[0], int(self._head[2])), timeout=5).close()
+            self._unreachable = 0
+        except OSError as error:
+            self._unreachable += 1
+            if self._address is None or self._unreachable >= HEAD_LOOKS:
+                raise HeadLost(
+                    f"Ray's head at {self._head[0]}:{self._head[2]} is gone ({error}); finished episodes are kept: "
+                    "start the cluster again, then run the same command again"
+                ) from error
+
+    def restart(self) -> None:
+        if self._address is not None:
+            raise HeadLost(
+                f"Ray's head at {self._address} is gone; finished episodes are kept: start the cluster again, then run "
+                "the same command again"
+            )
+        self._actors.clear()
+        self._ray.shutdown()
+        self._start()
 
     def host(self, policy: PolicyConfig, context: PolicyContext, *, max_batch: int, timeout_s: float) -> Host:
         actor = (
@@ -247,9 +312,14 @@ class RayCluster(Cluster):
         self._hosts += 1
         address = f"ipc://{self._sockets.name}/{self._hosts}" if self._sockets else ""
         try:
-            spec, link = self._ray.get(actor.serve.remote(timeout_s, address))
+            serving = actor.serve.remote(timeout_s, address)
+            while not self._ray.wait([serving], timeout=5.0)[0]:
+                self.check()
+            spec, link = self._ray.get(serving)
         except self._ray.exceptions.RayError as error:
-            raise ClusterError(f"policy {policy.name} could not be started: {_cause(error)}") from error
+            died = isinstance(error, self._ray.exceptions.RayActorError) and not error.actor_init_failed
+            kind = HostLost if died else ClusterError
+            raise kind(f"policy {policy.name} could not be started: {_cause(error)}") from error
         self._actors.append(actor)
         return Host(spec, link, actor)
 
@@ -267,32 +337,29 @@ class RayCluster(Cluster):
         """Ray's runtime_env: the right Python, and our own packages (nothing else of ours) on its path."""
         return {"py_executable": str(python_of(runtime)), "env_vars": environment_of(runtime)}
 
-    def prepare(self, workers: Sequence[Worker], stage: Stage, link: Policy | Link) -> dict[str, str]:
-        try:
-            found = self._ray.get([worker.actor.prepare.remote(stage, link) for worker in workers])
-        except self._ray.exceptions.RayError as error:
-            raise ClusterError(f"a worker for suite {stage.suite} could not be started: {_cause(error)}") from error
-        return dict(found[0]) if found else {}
+    def _call(self, worker: Worker, method: str, *given: Any) -> Any:
+        return getattr(worker.actor, method).remote(*given)
 
-    def submit(self, worker: Worker, episode: EpisodeSpec) -> None:
-        worker.episode, worker.began = episode, time.monotonic()
-        worker.ticket = worker.actor.run.remote(episode)
-
-    def finished(self, workers: Iterable[Worker], timeout_s: float) -> list[tuple[Worker, Result | WorkerLost]]:
-        tickets = {worker.ticket: worker for worker in workers if worker.episode is not None}
+    def finished(self, workers: Iterable[Worker], timeout_s: float) -> list[tuple[Worker, Answer]]:
+        tickets = {worker.ticket: worker for worker in workers if worker.ticket is not None}
         if not tickets:
             return []
-        ready, _ = self._ray.wait(list(tickets), num_returns=1, timeout=timeout_s)
-        return [(tickets[ticket], self._result(ticket)) for ticket in ready]
+        done, _ = self._ray.wait(list(tickets), num_returns=1, timeout=timeout_s)
+        found = [(tickets[ticket], self._answer(tickets[ticket])) for ticket in done]
+        for worker, _ in found:
+            worker.ticket = None
+        return found
 
-    def _result(self, ticket: Any) -> Result | WorkerLost:
+    def _answer(self, worker: Worker) -> Answer:
         try:
-            result: Result = self._ray.get(ticket)
-        except self._ray.exceptions.RayActorError as error:
-            return WorkerLost(f"the worker process died ({_cause(error)})")
+            answer: Answer = self._ray.get(worker.ticket)
         except self._ray.exceptions.RayError as error:
+            if isinstance(error, self._ray.exceptions.RayActorError) and not error.actor_init_failed:
+                return WorkerLost(f"the worker process died ({_cause(error)})")
+            if worker.episode is None:
+                raise ClusterError(f"{worker.name} could not be started: {_cause(error)}") from error
             return WorkerLost(f"the worker failed: {_cause(error)}")
-        return result
+        return answer
 
     def doing(self, worker: Worker) -> tuple[str, float]:
         try:
@@ -331,6 +398,15 @@ class RayCluster(Cluster):
         self._ray.shutdown()
         if self._sockets:
             self._sockets.cleanup()
+
+
+def _private_folder() -> tempfile.TemporaryDirectory[str]:
+    """A folder that this user alone can enter. Those of processes that were killed are taken away first."""
+    for old in Path(tempfile.gettempdir()).glob("memvla-sockets-*-*"):
+        owner = old.name.split("-")[2]
+        if owner.isdigit() and not Path("/proc", owner).exists():
+            shutil.rmtree(old, ignore_errors=True)  # another user's stays
+    return tempfile.TemporaryDirectory(prefix=f"memvla-sockets-{os.getpid()}-")
 
 
 def _cause(error: BaseException) -> str:

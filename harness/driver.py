@@ -5,18 +5,18 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from envs.runtime import Runtime
 from envs.spec import SceneId
-from harness.cluster import Cluster, Host, Worker, WorkerLost
+from harness.cluster import Answer, Cluster, ClusterError, HeadLost, Host, HostLost, Worker, WorkerLost
 from harness.config import Limits, RunConfig, Settings
 from harness.plan import EpisodeSpec, Stage, context_of, episodes, match
 from harness.progress import Progress
 from harness.rollout import EpisodeLog, Fault
 from harness.runs import Run
-from harness.worker import Result
+from harness.worker import Ready, Result
 from policies.base import PolicySpec
 from reports.records import EpisodeRecord
 from suites.protocol import Suite
@@ -26,6 +26,8 @@ log = logging.getLogger("memvla.driver")
 POLICY_PHASES = ("start", "policy", "end")
 WATCH_AFTER_S = 20.0
 WATCH_EVERY_S = 5.0
+FRESH_STARTS = 3
+"""Processes that may die in a row before they serve: something is wrong then that another will not mend."""
 
 
 class TooManyVoids(RuntimeError):
@@ -72,6 +74,7 @@ class StageRun:
         self._voids: Counter[SceneId] = Counter()
         self._attempts = 0
         self._watched = 0.0
+        self._versions: dict[str, str] | None = None
         self._hosts: list[Host] = []
         for _ in range(max(1, settings.cluster.hosts)):
             host, self._stage = self._start_host()
@@ -85,21 +88,21 @@ class StageRun:
         """The host that serves all episodes of this worker: an episode never changes its host."""
         return self._hosts[worker.number % len(self._hosts)]
 
-    def _prepare(self, workers: Sequence[Worker]) -> dict[str, str]:
-        """Tell workers which suite, policy and host come next."""
-        found: dict[str, str] = {}
-        for host in self._hosts:
-            mine = [worker for worker in workers if self._host_of(worker) is host]
-            found = self._cluster.prepare(mine, self._stage, host.link) or found
-        return found
-
     def _start_host(self) -> tuple[Host, Stage]:
-        host = self._cluster.host(
-            self._run.policy,
-            context_of(self._suite),
-            max_batch=self._settings.cluster.max_batch,
-            timeout_s=self._settings.limits.policy,
-        )
+        """A host that serves; one whose process dies under it is started again, a few times."""
+        for attempt in range(1, FRESH_STARTS + 1):
+            try:
+                host = self._cluster.host(
+                    self._run.policy,
+                    context_of(self._suite),
+                    max_batch=self._settings.cluster.max_batch,
+                    timeout_s=self._settings.limits.policy,
+                )
+                break
+            except HostLost as lost:
+                if attempt == FRESH_STARTS:
+                    raise
+                log.warning("%s; starting another", lost)
         try:
             return host, match(host.spec, self._suite)
         except BaseException:
@@ -124,14 +127,16 @@ class StageRun:
             while len(self._workers) < self._wanted_workers(queue):
                 self._workers.append(self._cluster.worker(self._suite.runtime))
                 self._workers[-1].number = len(self._workers) - 1
-            self._run.note(self._suite.name, self._spec, self._prepare(self._workers))
             while len(queue) or self._busy():
                 self._hand_out(queue)
-                for worker, result in self._cluster.finished(self._busy(), timeout_s=1.0):
-                    self._take(worker, result, queue)
+                for worker, answer in self._cluster.finished(self._workers, timeout_s=1.0):
+                    self._hear(worker, answer, queue)
                 self._watch(queue)
+        except HeadLost:
+            self._hosts.clear()  # they end with Ray, as the workers do
+            raise
         except BaseException:
-            for worker in self._busy():
+            for worker in [each for each in self._workers if each.ticket is not None or each.episode is not None]:
                 self._cluster.kill(worker, None)
                 self._workers.remove(worker)
             raise
@@ -150,21 +155,39 @@ class StageRun:
         return [worker for worker in self._workers if worker.episode is not None]
 
     def _hand_out(self, queue: Queue) -> None:
+        """Give every idle worker something to do: to get ready for its host, or an episode."""
         slots = self._slots()
-        for worker in self._workers:
+        for worker in [worker for worker in self._workers if worker.ticket is None]:
+            host = self._host_of(worker)
             busy = [other.task for other in self._busy()]
-            if slots is not None and len(busy) >= slots:
-                return  # the policy's memory is full: episodes wait for a slot, and no worker waits with them
-            if worker.episode is None and len(queue):
+            if worker.link is not host.link:
+                self._cluster.prepare(worker, self._stage, host.link)
+            # Where the policy's memory is full, episodes wait for a slot, and no worker waits with them.
+            elif len(queue) and (slots is None or len(busy) < slots):
                 spec = queue.pop(worker.task, busy)
                 worker.task = spec.episode.task
                 self._cluster.submit(worker, spec)
 
-    def _take(self, worker: Worker, result: Result | WorkerLost, queue: Queue) -> None:
+    def _hear(self, worker: Worker, answer: Answer, queue: Queue) -> None:
+        """What a worker was at came to an end."""
+        if isinstance(answer, Ready):
+            worker.died = 0
+            if answer.versions != self._versions:  # a worker on another node that runs on others is refused here
+                self._run.note(self._suite.name, self._spec, answer.versions)
+                self._versions = answer.versions
+        elif worker.episode is not None:
+            self._take(worker, answer, queue)
+        elif worker.died + 1 == FRESH_STARTS:
+            raise ClusterError(f"{worker.name} could not be started, nor those before it: {answer}")
+        else:
+            log.warning("%s before it was ready; starting another", answer)
+            self._replace(worker, died=worker.died + 1)
+
+    def _take(self, worker: Worker, result: Answer, queue: Queue) -> None:
         """Write the record of a finished attempt; repeat it if it is void; replace a worker that is spoiled."""
         spec, worker.episode = worker.episode, None
         assert spec is not None
-        if isinstance(result, WorkerLost):
+        if not isinstance(result, Result):
             record, phase = lost_record(spec, worker.name, str(result), privileged=self._spec.privileged), "worker"
         else:
             record, phase = self._keep_files(result), result.phase
@@ -204,23 +227,23 @@ class StageRun:
 
     def _mend(self, worker: Worker, phase: str) -> None:
         """After a void attempt: a fresh worker for a fault of the simulator, a fresh host if the policy's is gone."""
+        self._cluster.check()
         host = self._host_of(worker)
         if phase not in POLICY_PHASES:
             self._replace(worker)
         elif self._cluster.alive(host, self._settings.limits.policy):
-            self._prepare([worker])
+            worker.link = None  # its connection may be spoiled: it is to make another
         else:
+            # Its workers find out as they become idle: none is waited for, it may hang.
             self._cluster.release(host)
             fresh, self._stage = self._start_host()
             self._hosts[self._hosts.index(host)] = fresh
-            self._prepare([other for other in self._workers if self._host_of(other) is fresh])
 
-    def _replace(self, worker: Worker) -> None:
+    def _replace(self, worker: Worker, died: int = 0) -> None:
         self._cluster.kill(worker, self._host_of(worker))
         fresh = self._cluster.worker(self._suite.runtime)
-        fresh.task, fresh.number = worker.task, worker.number
+        fresh.task, fresh.number, fresh.died = worker.task, worker.number, died
         self._workers[self._workers.index(worker)] = fresh
-        self._prepare([fresh])
 
     def _worn(self, worker: Worker, rss_mb: float) -> bool:
         if worker.first_rss_mb == 0.0:
@@ -234,16 +257,34 @@ class StageRun:
         if now - self._watched < WATCH_EVERY_S:
             return
         self._watched = now
+        self._cluster.check()
         for worker in [w for w in self._busy() if now - w.began > WATCH_AFTER_S]:
             try:
                 phase, age = self._cluster.doing(worker)
             except WorkerLost as lost:
-                self._take(worker, lost, queue)
+                self._give_up(worker, lost, queue)
                 continue
             limit = getattr(self._settings.limits, phase, Limits.build)
             # The policy phase ends by itself, with the worker's own time-out; this one only catches its failure.
             if age > (limit + 30 if phase in POLICY_PHASES else limit):
-                self._take(worker, WorkerLost(f"{phase}: hung for {age:.0f} s (limits.{phase}={limit:g})"), queue)
+                hung = f"{phase}: hung for {age:.0f} s (limits.{phase}={limit:g})"
+                self._give_up(worker, WorkerLost(hung), queue)
+        self._watch_start(now)
+
+    def _give_up(self, worker: Worker, lost: WorkerLost, queue: Queue) -> None:
+        worker.ticket = None
+        self._take(worker, lost, queue)
+
+    def _watch_start(self, now: float) -> None:
+        """Raise when no worker has got ready for as long as building one may take: nobody could run an episode."""
+        limit = self._settings.limits.build
+        if all(worker.ticket is not None and worker.episode is None for worker in self._workers) and all(
+            now - worker.began > limit for worker in self._workers
+        ):
+            raise ClusterError(
+                f"no worker was ready after {limit:g} s (limits.build): is there a free CPU in the cluster for each? "
+                "Say cluster.workers=N for fewer"
+            )
 
 
 def worker_count(settings: Settings) -> int:
@@ -279,4 +320,23 @@ def carry_out(config: RunConfig, runs: list[Run], cluster: Cluster, progress: Pr
                     cluster.kill(worker, None)
                 workers, runtime = [], suite.runtime
             progress.stage(run, suite.name)
-            StageRun(cluster, config.settings, suite, run, workers, progress).carry_out()
+            _carry_out_stage(cluster, config.settings, suite, run, workers, progress)
+
+
+def _carry_out_stage(
+    cluster: Cluster, settings: Settings, suite: Suite, run: Run, workers: list[Worker], progress: Progress
+) -> None:
+    """One policy on one suite; where Ray's head is lost on the way, Ray is started anew and the rest is run."""
+    in_vain = 0
+    while run.missing(suite.name):
+        missing = len(run.missing(suite.name))
+        try:
+            return StageRun(cluster, settings, suite, run, workers, progress).carry_out()
+        except HeadLost as lost:
+            in_vain = in_vain + 1 if len(run.missing(suite.name)) == missing else 0
+            if in_vain == FRESH_STARTS:
+                raise
+            log.warning("%s; starting Ray anew", lost)
+            workers.clear()
+            cluster.restart()
+    return None

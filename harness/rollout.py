@@ -102,7 +102,16 @@ def play(env: VLAEnv, policy: Policy, spec: EpisodeSpec, convert: Converter, log
 
 
 def seen_by(policy: PolicySpec, observation: Observation) -> Observation:
-    """The observation as this policy may see it. Raises ValueError when its state is not finite."""
+    """The observation as this policy may see it. Raises ValueError when its state is not finite, or a picture is none.
+
+    A picture that a renderer spoiled may come as floats with NaN: a policy would answer something to that, too.
+    """
+    for camera, image in observation.images.items():
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise ValueError(
+                f"the simulator's picture of camera {camera!r} at step {observation.step} is {image.dtype} "
+                f"{list(image.shape)}, not uint8 [H, W, 3]"
+            )
     if observation.state is not None and not np.isfinite(observation.state).all():
         raise ValueError(f"the simulator's state is not finite at step {observation.step}: {observation.state}")
     return observation if policy.uses_state else replace(observation, state=None)

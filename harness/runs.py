@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -37,8 +36,8 @@ class Run:
         return [scene for scene in self.planned[suite] if scene not in scored]
 
     def attempts(self, suite: str) -> dict[SceneId, int]:
-        """Attempts made so far, by scene."""
-        return dict(Counter(record.scene for record in self.store.attempts() if record.suite == suite))
+        """The number of the last attempt so far, by scene (earlier ones may be missing from repaired records)."""
+        return {record.scene: record.attempt for record in self.store.attempts() if record.suite == suite}
 
     def coverage(self) -> tuple[int, int]:
         """(scored, planned) scenes."""

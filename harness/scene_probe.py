@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from harness.cluster import Cluster, ClusterError, PolicyConfig, WorkerLost
+from harness.cluster import Answer, Cluster, ClusterError, PolicyConfig, Worker
 from harness.config import ConfigError
 from harness.plan import context_of, episodes, match, scenes
+from harness.worker import Ready, Result
 from suites.protocol import Suite, load_suite
 
 STILL = PolicyConfig("probe", "policies.baselines:RandomPolicy", {"chunk": 1, "scale": 0.0})
@@ -21,19 +22,19 @@ def refuse_evaluation_scenes(suite: Suite, cluster: Cluster, *, timeout_s: float
     host = cluster.host(STILL, context_of(suite), max_batch=1, timeout_s=timeout_s)
     worker = cluster.worker(suite.runtime)
     try:
-        cluster.prepare([worker], match(host.spec, suite), host.link)
+        cluster.prepare(worker, match(host.spec, suite), host.link)
+        ready = _answer(cluster, worker)
+        if not isinstance(ready, Ready):
+            raise ClusterError(f"{worker.name} could not be started: {ready}")
         first = scenes(suite, 1)[:1]
         spec = replace(episodes(first, suite, host.spec, seed=0)[0], max_steps=1, execute=1)
         hashes = []
         for number, seed in enumerate((used, suite.protocol.scene_seed)):
             again = replace(spec.episode, attempt=number + 1)
             cluster.submit(worker, replace(spec, episode=again, scene_seed=seed))
-            while not (results := cluster.finished([worker], timeout_s=1.0)):
-                pass
-            worker.episode = None
-            result = results[0][1]
-            if isinstance(result, WorkerLost) or not result.record.scene_hash:
-                cause = result if isinstance(result, WorkerLost) else result.record.cause
+            result = _answer(cluster, worker)
+            if not isinstance(result, Result) or not result.record.scene_hash:
+                cause = result.record.cause if isinstance(result, Result) else result
                 raise ClusterError(f"{first[0]} could not be set up: {cause}")
             hashes.append(result.record.scene_hash)
     finally:
@@ -44,3 +45,11 @@ def refuse_evaluation_scenes(suite: Suite, cluster: Cluster, *, timeout_s: float
             f"the scenes of {suite.name} do not depend on the scene seed: demonstrations would be of the very scenes "
             "that it is evaluated on. Record another suite, or say collect.evaluation_scenes=true"
         )
+
+
+def _answer(cluster: Cluster, worker: Worker) -> Answer:
+    """What comes of the thing the worker was told to do last."""
+    while not (found := cluster.finished([worker], timeout_s=1.0)):
+        pass
+    worker.episode = None
+    return found[0][1]

@@ -34,6 +34,13 @@ class Result:
     rss_mb: float
 
 
+@dataclass(frozen=True)
+class Ready:
+    """What a worker hands back when it was told of a suite and a policy: the versions that it runs on."""
+
+    versions: dict[str, str]
+
+
 class RolloutWorker:
     """Keeps one compiled simulator and runs the episodes it is given.
 
@@ -51,14 +58,14 @@ class RolloutWorker:
         self._convert: Converter | None = None
         self._log: EpisodeLog | None = None
 
-    def prepare(self, stage: Stage, link: Policy | Link) -> dict[str, str]:
-        """Take up a stage. link: the policy itself, or where its host listens. Returns what this process runs on."""
+    def prepare(self, stage: Stage, link: Policy | Link) -> Ready:
+        """Take up a stage. link: the policy itself, or where its host listens."""
         self._stage = stage
         self._convert = converter(stage.policy.action, stage.action)
         if isinstance(self._policy, RemotePolicy):
             self._policy.close()
         self._policy = link if isinstance(link, Policy) else RemotePolicy(stage.policy, link, name=self.name)
-        return versions()
+        return Ready(versions())
 
     def run(self, episode: EpisodeSpec) -> Result:
         """Run one attempt; a fault of simulator or policy makes it void and never raises."""

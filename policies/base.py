@@ -97,6 +97,13 @@ class PolicyError(RuntimeError):
     """The policy failed or answered wrongly; the attempt is void."""
 
 
+class OutOfMemory(PolicyError):
+    """A batch did not fit into the device's memory, and no episode's state was changed: fewer at once may be asked.
+
+    Only a policy that knows the latter to be so raises it; after any other error of `act` nothing is asked again.
+    """
+
+
 class Policy(ABC):
     """Chooses actions for many episodes at once.
 

@@ -6,10 +6,12 @@ Quick to import: pandas is loaded only where a table is asked for.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import sqlite3
 import tempfile
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
@@ -163,16 +165,13 @@ class RecordStore:
         return [self._record(row) for row in rows]
 
     def _record(self, row: tuple[Any, ...]) -> EpisodeRecord:
-        data = dict(zip(SELECT_COLUMNS.split(", "), row, strict=True))
         try:
-            for name in ("subtask_steps", "metrics", "seconds"):
-                data[name] = json.loads(data[name])
-            for name in ("success_once", "success_at_end", "privileged"):
-                data[name] = None if data[name] is None else bool(data[name])
-            return EpisodeRecord.from_wire(data)
+            return record_of(row)
         except (ValueError, TypeError, RecordError) as error:
-            where = f"{data['suite']}/{data['task']}/{data['trial']}#{data['attempt']}"
-            raise RecordError(f"{self.path}: the row of {where} was changed by another program: {error}") from error
+            suite, task, trial, attempt = row[:4]
+            raise RecordError(
+                f"{self.path}: the row of {suite}/{task}/{trial}#{attempt} was changed by another program: {error}"
+            ) from error
 
     def _select(self, query: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
         try:
@@ -206,23 +205,8 @@ class RecordStore:
         return self._db
 
     def _take_lock(self, create: bool) -> None:
-        """One driver per run: an advisory lock that the kernel drops when the process dies, however it dies."""
-        if not create and not self.path.exists():
-            return  # _check_header says so, and no lock file is left behind
-        lock = self.path.with_name(self.path.name + ".lock")
-        handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(handle, 100, 0).decode(errors="replace").strip() or "unknown"
-            os.close(handle)
-            raise RecordError(
-                f"{self.path.parent} is in use: process {holder} writes its records; wait for it, end it, or choose "
-                f"another results folder"
-            ) from None
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
-        self._lock = handle
+        if create or self.path.exists():  # else _check_header says so, and no lock file is left behind
+            self._lock = take_lock(self.path)
 
     def _make(self) -> None:
         """Make an empty store beside its place and move it there whole, so that a file in place is never half made."""
@@ -321,8 +305,8 @@ class RecordStore:
 
     def _damaged(self, found: str) -> RecordError:
         return RecordError(
-            f"{self.path} is damaged: found {found:.300}. It was left as it is. Restore it from a copy, try `sqlite3 "
-            f"{self.path} .recover`, or move the folder away and run again"
+            f"{self.path} is damaged: found {found:.300}. It was left as it is. `memvla repair {self.path.parent}` "
+            "keeps what can still be read, and the rest runs again; or restore it from a copy"
         )
 
     def _explain(self, error: sqlite3.Error | OSError) -> RecordError:
@@ -341,12 +325,53 @@ class RecordStore:
         return RecordError(f"{self.path}: {error} ({code or type(error).__name__}); {cure}")
 
 
+def take_lock(path: Path) -> int:
+    """One driver per run: an advisory lock that the kernel drops when the process dies, however it dies.
+
+    path: the record file. Returns the handle to close. Raises RecordError naming the process that holds it.
+    """
+    handle = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(handle, 100, 0).decode(errors="replace").strip() or "unknown"
+        os.close(handle)
+        raise RecordError(
+            f"{path.parent} is in use: process {holder} writes its records; wait for it, end it, or choose another "
+            "results folder"
+        ) from None
+    os.ftruncate(handle, 0)
+    os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+    return handle
+
+
+def record_of(row: tuple[Any, ...]) -> EpisodeRecord:
+    """The record of a row of SELECT_COLUMNS. Raises ValueError, TypeError or RecordError for one that is spoiled."""
+    data = dict(zip(SELECT_COLUMNS.split(", "), row, strict=True))
+    checksum = data.pop("checksum")
+    if checksum and checksum != _checksum(data):
+        raise RecordError("its checksum is another one")
+    for name in ("subtask_steps", "metrics", "seconds"):
+        data[name] = json.loads(data[name])
+    for name in ("success_once", "success_at_end", "privileged"):
+        data[name] = None if data[name] is None else bool(data[name])
+    return EpisodeRecord.from_wire(data)
+
+
 def _row(record: EpisodeRecord) -> dict[str, Any]:
-    """Column -> value as SQLite stores it: numbers, text, and JSON for what has parts."""
+    """Column -> value as SQLite stores it: numbers, text, and JSON for what has parts; and their checksum."""
     row = record.to_wire()
     for name in ("subtask_steps", "metrics", "seconds"):
         row[name] = json.dumps(row[name], allow_nan=False)
-    return row
+    for name, value in row.items():
+        row[name] = int(value) if isinstance(value, bool) else value
+    return {**row, "checksum": _checksum(row)}
+
+
+def _checksum(row: Mapping[str, Any]) -> str:
+    """Of the columns as SQLite gives them back."""
+    text = json.dumps(row, sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _upgrade(db: sqlite3.Connection, version: int) -> None:

@@ -52,10 +52,14 @@ WHERE a.attempt = (
 )
 """
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = ((_ATTEMPTS, _ONE_SCORE, _EPISODES),)
+# SQLite does not notice bytes that changed inside a row. Rows from before have none (''); a migration that changes
+# values takes theirs away.
+_CHECKSUM = "ALTER TABLE attempts ADD COLUMN checksum TEXT NOT NULL DEFAULT ''"
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = ((_ATTEMPTS, _ONE_SCORE, _EPISODES), (_CHECKSUM,))
 
 SELECT_COLUMNS = (
     "suite, task, trial, attempt, outcome, steps, calls, success_once, success_at_end, score, instruction, cause, "
     "scene_hash, first_frame_hash, action_digest, subtask_steps, metrics, seconds, video, privileged, worker, "
-    "started_at, seed"
+    "started_at, seed, checksum"
 )

@@ -104,6 +104,14 @@ class MemoryStore:
         self.times[slots] = 0
         self.count[slots] = 0
 
+    def copy(self, slots: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Entries, times and counts at these slots, for `put`."""
+        return self.entries[slots], self.times[slots], self.count[slots]
+
+    def put(self, slots: Tensor, parts: tuple[Tensor, Tensor, Tensor]) -> None:
+        """Bring back what `copy` gave."""
+        self.entries[slots], self.times[slots], self.count[slots] = parts
+
     def grow(self, slots: int) -> None:
         """More slots; those in use keep their place."""
         if slots <= self.slots:

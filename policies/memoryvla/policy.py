@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
@@ -33,6 +34,16 @@ class MemoryVLAPolicy(VLAPolicy[MemoryVLANetwork]):
             while store.slots <= max(slots):
                 store.grow(min(2 * store.slots, most))
             store.clear(where)
+
+    def undo(self, slots: list[int]) -> Callable[[], None]:
+        where = slot_tensor(slots, self._device)
+        kept = [(store, store.copy(where)) for store in self._stores.values()]
+
+        def bring_back() -> None:
+            for store, parts in kept:
+                store.put(where, parts)
+
+        return bring_back
 
     def memory_per_episode(self) -> int:
         return sum(store.bytes_per_slot() for store in self._stores.values())

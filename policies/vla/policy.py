@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -18,6 +18,7 @@ from policies.base import (
     ActRequest,
     EpisodeStart,
     EpisodeStates,
+    OutOfMemory,
     Policy,
     PolicyContext,
     PolicyError,
@@ -192,6 +193,10 @@ class VLAPolicy(Policy, Generic[Network]):
     def forget(self, slots: list[int]) -> None:
         """Empty the memories at these slots."""
 
+    def undo(self, slots: list[int]) -> Callable[[], None]:
+        """What brings the memories at these slots back to what they are now."""
+        return lambda: None
+
     def memory_per_episode(self) -> int:
         """Bytes of device memory one live episode takes."""
         return 0
@@ -252,7 +257,16 @@ class VLAPolicy(Policy, Generic[Network]):
         if len({id(session) for session in sessions}) != len(sessions):
             raise PolicyError("one episode asked twice in one batch: its memory would lose one of the frames")
         rows = [self._row(session, request) for session, request in zip(sessions, requests, strict=True)]
-        chunks = self._padded_runs(rows) if self._padded else self._plain_runs(rows)
+        undo: Callable[[], None] | None = None
+        try:
+            undo = self.undo([row.slot for row in rows])
+            chunks = self._padded_runs(rows) if self._padded else self._plain_runs(rows)
+        except (MemoryError, torch.OutOfMemoryError) as error:
+            if undo is not None:
+                undo()
+            if self._device.type == "cuda":
+                torch.cuda.empty_cache()
+            raise OutOfMemory(f"out of memory with {len(rows)} episodes in one call: {error}") from error
         return [self._reply(*each) for each in zip(requests, sessions, chunks, strict=True)]
 
     # ------------------------------------------------------------------ one batch

@@ -77,6 +77,8 @@ class PointEnv(VLAEnv):
         return Advance(success=False, instruction_changed=True)
 
     def draw(self, camera: str) -> Image:
+        if self._goes_wrong("picture"):
+            return np.full((32, 32, 3), np.nan)  # type: ignore[return-value]
         image = np.zeros((32, 32, 3), np.uint8)
         for spot, colour in ((self._place, 0), (self._goal, 1)):
             column, row = np.clip((spot[:2] * 14 + 16).astype(int), 0, 31)

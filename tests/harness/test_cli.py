@@ -110,6 +110,23 @@ def test_a_corrupt_record_file_is_refused_and_left_as_it_is(finished: Path) -> N
         path.touch()
 
 
+def test_a_run_whose_record_file_was_cut_is_repaired_and_resumes_to_the_same_end(finished: Path) -> None:
+    path = finished / "expert" / "episodes.sqlite"
+    with RecordStore(path) as store:
+        before = {record.scene: (record.outcome, record.action_digest) for record in store.episodes()}
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size - 4096)
+    fails(*again(finished), says=f"memvla repair {finished / 'expert'}")
+    done = memvla("repair", finished / "expert")
+    assert done.returncode == 0, done.stderr
+    assert "episodes.sqlite.damaged-1" in done.stdout
+    assert memvla(*again(finished)).returncode == 0
+    with RecordStore(path) as store:
+        assert {record.scene: (record.outcome, record.action_digest) for record in store.episodes()} == before
+    assert "nothing was changed" in memvla("repair", finished / "expert").stdout
+    fails("repair", finished, says="is no run folder")
+
+
 def test_a_second_driver_on_one_run_folder_is_refused(finished: Path) -> None:
     with RecordStore(finished / "expert" / "episodes.sqlite", write=True):
         fails(*again(finished), says="is in use: process")
@@ -138,7 +155,7 @@ def test_a_full_disk_stops_the_run_and_loses_nothing_that_was_finished(tmp_path:
         assert len(store.episodes()) == 4
 
 
-@pytest.mark.parametrize("verb", ["run", "report", "suites", "policies", "setup", "doctor", "check"])
+@pytest.mark.parametrize("verb", ["run", "report", "suites", "policies", "setup", "doctor", "check", "repair"])
 def test_help_teaches_every_verb(verb: str) -> None:
     done = memvla(verb, "--help")
     assert done.returncode == 0

@@ -79,7 +79,13 @@ def test_a_fault_of_the_policy_voids_the_attempt_and_frees_its_state(how: str, s
 
 
 @pytest.mark.parametrize(
-    ("how", "says"), [("reset", "mesh of the point"), ("raise", "solver diverged"), ("nan", "not finite")]
+    ("how", "says"),
+    [
+        ("reset", "mesh of the point"),
+        ("raise", "solver diverged"),
+        ("nan", "not finite"),
+        ("picture", "is float64 [32, 32, 3], not uint8"),
+    ],
 )
 def test_a_fault_of_the_simulator_voids_the_attempt_and_frees_the_policy(how: str, says: str) -> None:
     policy = remembering()

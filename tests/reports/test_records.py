@@ -268,7 +268,7 @@ def test_a_damaged_file_is_refused_and_never_replaced(path: Path, spoil: object,
     assert callable(spoil)
     spoil(path)
     before = path.read_bytes()
-    with pytest.raises(RecordError, match=r"episodes\.sqlite is damaged: found .*\.recover"):
+    with pytest.raises(RecordError, match=r"episodes\.sqlite is damaged: found .*memvla repair"):
         RecordStore(path, **mode)
     assert path.read_bytes() == before
 
@@ -295,6 +295,36 @@ def test_a_row_that_another_program_changed_is_refused(path: Path) -> None:
         store.episodes()
 
 
+@pytest.mark.parametrize("change", ["steps = steps + 1", "action_digest = scene_hash", "outcome = 'failure'"])
+def test_a_row_that_still_makes_sense_but_is_not_what_was_added_is_refused(path: Path, change: str) -> None:
+    filled(path, 2)
+    with sqlite3.connect(path) as other:
+        other.execute(f"UPDATE attempts SET {change} WHERE trial = 1")
+        same = other.execute("SELECT action_digest = scene_hash, outcome FROM attempts WHERE trial = 0").fetchone()
+    with RecordStore(path) as store, pytest.raises(RecordError, match=r"lab/press/1#1 was changed"):
+        store.episodes()
+    assert same[0] == 0
+
+
+def test_a_file_from_before_there_were_checksums_is_read_and_goes_on(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reports.records, "MIGRATIONS", MIGRATIONS[:1])
+    monkeypatch.setattr(reports.records, "_row", lambda record, row=reports.records._row: without_checksum(row(record)))
+    with RecordStore(path, create=True) as store:
+        store.add(record(trial=0))
+    monkeypatch.undo()
+    with RecordStore(path) as store:
+        assert store.episodes() == [record(trial=0)]
+    with RecordStore(path, write=True) as store:
+        store.add(record(trial=1))
+        assert store.episodes() == [record(trial=0), record(trial=1)]
+
+
+def without_checksum(row: dict[str, object]) -> dict[str, object]:
+    return {name: value for name, value in row.items() if name != "checksum"}
+
+
 def test_a_newer_schema_is_refused_clearly(path: Path) -> None:
     filled(path, 1)
     with sqlite3.connect(path) as other:
@@ -307,7 +337,7 @@ def test_an_older_schema_is_migrated_by_the_writer_and_only_in_memory_by_a_reade
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     filled(path, 3)
-    later = (*MIGRATIONS, ("UPDATE attempts SET worker = 'moved'",))
+    later = (*MIGRATIONS, ("UPDATE attempts SET worker = 'moved', checksum = ''",))
     monkeypatch.setattr(reports.records, "MIGRATIONS", later)
     before = path.read_bytes()
     with RecordStore(path) as reader:
@@ -403,4 +433,4 @@ def test_every_column_is_a_field_of_the_record(path: Path) -> None:
     filled(path, 1)
     with sqlite3.connect(path) as other:
         columns = [row[1] for row in other.execute("PRAGMA table_info(attempts)")]
-    assert sorted(columns) == sorted(EpisodeRecord.__dataclass_fields__)
+    assert sorted(columns) == sorted([*EpisodeRecord.__dataclass_fields__, "checksum"])
