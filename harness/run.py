@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -85,9 +88,44 @@ def started(config: RunConfig, console: Console) -> Iterator[Cluster]:
             cluster = RayCluster(address=rules.address, cpus=workers + 1, gpus_per_host=rules.gpus_per_host)
         console.print(f"{where}: ready after {time.monotonic() - begun:.1f} s", highlight=False)
     try:
-        yield cluster
+        with _heeding_signals(console):
+            yield cluster
     finally:
         cluster.stop()
+
+
+@contextmanager
+def _heeding_signals(console: Console) -> Iterator[None]:
+    """Ctrl-C or SIGTERM once: KeyboardInterrupt, and everything is ended in order. Twice: this process ends at once.
+
+    What it started ends with it then: Ray's processes die with their parent. Handlers last until the process has ended
+    in order, so that a second Ctrl-C counts while workers are being stopped.
+    """
+    kinds = [kind for kind in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(kind) is not signal.SIG_IGN]
+    if threading.current_thread() is not threading.main_thread():
+        kinds = []
+
+    def second(*_: object) -> None:
+        console.show_cursor()
+        console.print("\nstopped at once: finished episodes are recorded, the same command runs the rest")
+        os._exit(INTERRUPTED)
+
+    def first(*_: object) -> None:
+        for kind in kinds:
+            signal.signal(kind, second)
+        raise KeyboardInterrupt
+
+    before = {kind: signal.signal(kind, first) for kind in kinds}
+    stopped = False
+    try:
+        yield
+    except KeyboardInterrupt:
+        stopped = True
+        raise
+    finally:
+        if not stopped:
+            for kind, handler in before.items():
+                signal.signal(kind, handler)
 
 
 def _say_coverage(runs: list[Run], console: Console) -> None:

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import lru_cache
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from types import ModuleType, UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -114,7 +114,10 @@ class Suite:
 
     @property
     def env_spec(self) -> EnvSpec:
-        spec: EnvSpec = self.module.describe(**self.env)
+        try:
+            spec: EnvSpec = self.module.describe(**self.env)
+        except (TypeError, ValueError) as error:
+            raise SuiteError(f"suite {self.name}: its env options {dict(self.env)}: {error}") from error
         return spec
 
     def with_protocol(self, **changes: Any) -> Suite:
@@ -170,7 +173,7 @@ def _parse(path: Path) -> Suite:
         data["tasks"] = tuple(_tasks(data.get("tasks"), path))
         data.setdefault("env", {})
         suite: Suite = _build(Suite, data, "suite")
-    except (SuiteError, yaml.YAMLError, TypeError) as error:
+    except (ValueError, yaml.YAMLError, TypeError, OSError, RecursionError) as error:
         raise SuiteError(f"suite file {path}: {error}") from error
     if suite.name != path.stem:
         raise SuiteError(f"suite file {path}: its name is {suite.name!r}, the file's is {path.stem!r}")
@@ -183,19 +186,37 @@ def _parse(path: Path) -> Suite:
 def _tasks(entries: Any, path: Path) -> Iterator[Task]:
     """Tasks as listed; one `{file: NAME}` entry stands for a JSON list beside the YAML."""
     if isinstance(entries, dict) and set(entries) == {"file"}:
-        entries = json.loads((path.parent / str(entries["file"])).read_text())
+        beside = path.parent / str(entries["file"])
+        if beside.parent.resolve() != path.parent.resolve():
+            raise SuiteError(f"tasks.file must lie beside the suite file, was {entries['file']!r}")
+        entries = json.loads(beside.read_text())
     if not isinstance(entries, list):
         raise SuiteError("tasks must be a list, or {file: NAME.json}")
     for entry in entries:
         yield _build(Task, {"name": entry} if isinstance(entry, str) else entry, "task")
 
 
-def _build(kind: type, data: Mapping[str, Any], what: str) -> Any:
-    known = [f.name for f in fields(kind)]
-    for name in data:
-        if name not in known:
-            raise SuiteError(_unknown(f"{what} field", str(name), known))
+def _build(kind: type, data: Any, what: str) -> Any:
+    """A dataclass from a mapping of its fields, the types looked at."""
+    if not isinstance(data, Mapping):
+        raise SuiteError(f"{what} must be a mapping, was {type(data).__name__}")
+    hints = get_type_hints(kind)
+    for name, value in data.items():
+        if name not in hints:
+            raise SuiteError(_unknown(f"{what} field", str(name), list(hints)))
+        if not _fits(value, hints[name]):
+            raise SuiteError(f"{what}.{name} must be {_said(hints[name])}, was {value!r:.80}")
     return kind(**data)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    kinds = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+    plain = tuple(get_origin(each) or each for each in kinds)
+    return isinstance(value, plain) and not (isinstance(value, bool) and bool not in plain)
+
+
+def _said(hint: Any) -> str:
+    return str(getattr(hint, "__name__", hint)).replace("NoneType", "empty")
 
 
 def _unknown(what: str, name: str, known: list[str], where: str = "") -> str:

@@ -125,7 +125,9 @@ def read_groups(path: Path) -> dict[str, State]:
     except Exception as error:
         raise PolicyError(f"checkpoint {path} cannot be read as weights: {error}") from error
     groups = data.get("model") if isinstance(data, dict) else None
-    if not isinstance(groups, dict) or not all(isinstance(g, dict) for g in groups.values()):
+    if not isinstance(groups, dict) or not all(
+        isinstance(g, dict) and all(isinstance(t, Tensor) for t in g.values()) for g in groups.values()
+    ):
         raise PolicyError(
             f"checkpoint {path} has no `model` with one dict of tensors per module: not a released layout"
         )
@@ -226,7 +228,16 @@ def of_suite(path: Path, suite: str) -> Path:
 
 def read_checkpoint(path: Path, family: str) -> Checkpoint:
     """A folder in our format, a released `.pt` (or its run folder), or a Dexbotic folder (MemoryVLA+). Raises
-    PolicyError for another family's."""
+    PolicyError for another family's, and for files that are not as they must be."""
+    try:
+        return _read_any(path, family)
+    except PolicyError:
+        raise
+    except Exception as error:  # whatever the parts of a damaged or foreign file lead to
+        raise PolicyError(f"checkpoint {path} cannot be used: {type(error).__name__}: {error}") from error
+
+
+def _read_any(path: Path, family: str) -> Checkpoint:
     from policies.vla.dexbotic import FAMILY, is_dexbotic, read_dexbotic  # it builds upon this module
 
     if is_dexbotic(path):

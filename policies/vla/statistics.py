@@ -57,7 +57,7 @@ def read_statistics(path: Path) -> dict[str, ActionStatistics]:
     try:
         data = json.loads(path.read_text())
         return {key: ActionStatistics.of(entry["action"], key) for key, entry in data.items()}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise PolicyError(f"dataset statistics {path}: {type(error).__name__}: {error}") from error
 
 
