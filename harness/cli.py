@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from harness import collecting, reporting, serve
+from harness import collecting, new, reporting, serve
 
 app = typer.Typer(
     name="memvla",
@@ -236,6 +236,7 @@ def train(
 reporting.register(app, out)
 serve.register(app, out)
 collecting.register(app, out)
+new.register(app, out)
 
 
 def main() -> None:
