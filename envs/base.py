@@ -217,6 +217,14 @@ class VLAEnv(gymnasium.Env[dict[str, Any], npt.NDArray[np.float32]]):
         """Simulator state for experts: what a perfect observer of the *present* would know, nothing of the past."""
         raise NotImplementedError
 
+    def judged(self, success: bool) -> bool:
+        """Called once at the end of an episode: whether it succeeded, where the simulator's own rule found `success`.
+        Only where a person decides does this differ. It may raise: the attempt is then void."""
+        return success
+
+    def interrupted(self) -> None:
+        """The episode was broken off by a fault elsewhere: bring to rest whatever moves."""
+
     def metrics(self) -> dict[str, float]:
         """Numbers about the episode so far, for the record: `score` in [0, 1], choices, subtask lengths ..."""
         return {}

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from harness import collecting, new, reporting, serve
+from harness import collecting, new, reporting, robot, serve
 
 app = typer.Typer(
     name="memvla",
@@ -237,6 +237,7 @@ reporting.register(app, out)
 serve.register(app, out)
 collecting.register(app, out)
 new.register(app, out)
+robot.register(app, out)
 
 
 def main() -> None:

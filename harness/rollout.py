@@ -95,6 +95,8 @@ def play(env: VLAEnv, policy: Policy, spec: EpisodeSpec, convert: Converter, log
             log.ended(env)
     except BaseException:
         with suppress(Exception):  # the first fault is the one to report
+            env.interrupted()
+        with suppress(Exception):
             policy.end([spec.episode])
         raise
     with log.phase("end"):
@@ -201,6 +203,8 @@ class EpisodeLog:
 
     def ended(self, env: VLAEnv) -> None:
         """Note how the episode came out."""
+        self.success = env.judged(self.success)
+        self.success_once = self.success_once or self.success
         self.metrics = {name: float(value) for name, value in env.metrics().items()}
         if self.subtask_steps:
             self.subtask_steps.append(self.steps - self._switched)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial.transform import Rotation as Turn
 
+from envs.frames import MOVED, TURNED, WAIT, FrameFilter, tells_pose, turn_of
 from envs.spec import Floats, Rotation
 from policies.training.demos import DemoError
 from policies.training.episodes import Episode
@@ -16,8 +17,6 @@ from policies.training.episodes import Episode
 Numbers = npt.NDArray[np.floating[Any]]
 Mask = npt.NDArray[np.bool_]
 
-MOVED, TURNED, WAIT = 0.01, 0.4, 120
-"""Metres, radians, frames: the real-robot filter (MemoryVLA paper, appendix on data)."""
 NOOP = 1e-4
 """Norm of a motion that counts as none (OpenVLA's rule for the `no_noops` datasets)."""
 
@@ -44,13 +43,8 @@ def changed_places(
     """Which frames the real-robot filter keeps, bool [T]: the first one, and each in which the tip (positions [T, 3],
     metres) moved over `moved` or turned (T rotations) over `turned` radians since the last kept one, or that comes
     `wait` frames after it."""
-    keep = np.zeros(len(positions), dtype=bool)
-    keep[0], last = True, 0
-    for t in range(1, len(positions)):
-        far = float(np.linalg.norm(positions[t] - positions[last])) > moved
-        if far or float((turns[t] * turns[last].inv()).magnitude()) > turned or t - last >= wait:
-            keep[t], last = True, t
-    return keep
+    rule = FrameFilter(moved=moved, turned=turned, wait=wait)
+    return np.array([rule.keeps(place, turn) for place, turn in zip(positions, turns, strict=True)], dtype=bool)
 
 
 def filtered(episode: Episode, *, noops: bool = False, still: bool = False) -> Episode:
@@ -91,22 +85,12 @@ def _still_filtered(episode: Episode) -> Episode:
     )
 
 
-ANGLES = (
-    ("roll", "pitch", "yaw"),
-    ("euler_x", "euler_y", "euler_z"),
-    ("axis_angle_x", "axis_angle_y", "axis_angle_z"),
-)
-"""Names of the three numbers after x, y, z in a state that tell the tip's rotation."""
-
-
 def _poses(episode: Episode) -> tuple[Numbers, Turn]:
     names = episode.state_names
-    if episode.state is None or names[:3] != ("x", "y", "z") or names[3:6] not in ANGLES:
+    if episode.state is None or not tells_pose(names):
         raise DemoError(
             f"{episode}: the real-robot filter needs a state that begins with the tip's x, y, z and its angles; it has "
             f"{', '.join(names) or 'none'}"
         )
     state = episode.state.astype(np.float64)
-    if "axis" in names[3]:
-        return state[:, :3], Turn.from_rotvec(state[:, 3:6])
-    return state[:, :3], Turn.from_euler("xyz", state[:, 3:6])
+    return state[:, :3], turn_of(names, state)
