@@ -5,6 +5,11 @@ Every adapter package (`envs/<benchmark>/__init__.py`) exports three names:
     RUNTIME: Runtime                        which Python environment, libraries, variables and assets it needs
     describe(**options) -> EnvSpec          what it offers under the suite's `env` options; imports no simulator
     make(**options) -> VLAEnv               the simulator itself; imports it here and nowhere else
+
+and may export two more, which import no simulator either:
+
+    tasks(**options) -> list of tasks       as a suite file would list them: for a suite that says `tasks: adapter`
+    not_covered(names, **options) -> dict   those of the tasks that cannot be run on this machine, and what they lack
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from harness.cluster import PolicyConfig
-from suites.protocol import Suite, SuiteError, load_suite
+from suites.protocol import Suite, SuiteError, Task, load_suite
 
 POLICY_WORDS = ("target", "title", "name")
 
@@ -43,6 +43,10 @@ class RunSettings:
     """Scenes per task (None: as the suite's protocol says)."""
     tasks: list[str] = field(default_factory=list)
     """Only these tasks (empty: all)."""
+    tags: dict[str, Any] = field(default_factory=dict)
+    """Only tasks with these tags: {dimension: sensor_noise}, or [one, another] for any of several."""
+    sample: int | None = None
+    """Only so many tasks of each suite, spread evenly over those that are left (None: all)."""
     seed: int = 0
     """All randomness of policies comes from it."""
     attempts: int = 3
@@ -53,6 +57,14 @@ class RunSettings:
     """Trials filmed per task, from trial 0."""
     film_every: int = 2
     """Environment steps between two frames of a video."""
+
+    def wants(self, task: Task) -> bool:
+        """Whether `tasks` and `tags` let this task through."""
+        labels = task.labels
+        return (not self.tasks or task.name in self.tasks) and all(
+            labels.get(key) in map(str, value if isinstance(value, (list, tuple)) else [value])
+            for key, value in self.tags.items()
+        )
 
 
 @dataclass
@@ -280,6 +292,7 @@ def _check(settings: Settings, suites: Sequence[Suite]) -> None:
     run, cluster = settings.run, settings.cluster
     for name, value, least in (
         ("run.trials", run.trials, 1),
+        ("run.sample", run.sample, 1),
         ("run.attempts", run.attempts, 1),
         ("run.videos", run.videos, 0),
         ("run.film_every", run.film_every, 1),
@@ -294,14 +307,24 @@ def _check(settings: Settings, suites: Sequence[Suite]) -> None:
         raise ConfigError(f"run.seed must lie in 0 .. 2^63 - 1, was {run.seed}")
     if cluster.kind not in ("inline", "local"):
         raise ConfigError(f"cluster must be inline or local (or cluster.address=HOST:PORT), was {cluster.kind!r}")
+    _check_tasks(run, suites)
+
+
+def _check_tasks(run: RunSettings, suites: Sequence[Suite]) -> None:
+    """Raise SuiteError where no task is left to run, or a task that is named does not exist."""
+    known = {task.name for suite in suites for task in suite.tasks}
     for task in run.tasks:
-        if not any(task in (t.name for t in suite.tasks) for suite in suites):
-            names = [t.name for suite in suites for t in suite.tasks]
-            near = difflib.get_close_matches(task, names, n=3, cutoff=0.5)
+        if task not in known:
+            near = difflib.get_close_matches(task, known, n=3, cutoff=0.5)
             raise SuiteError(
                 f"no suite here has a task {task!r}; "
-                + (f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(names[:20])}")
+                + (f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(sorted(known)[:20])}")
             )
+    if run.tags and not any(run.wants(task) for suite in suites for task in suite.tasks):
+        labels = {f"{key}={value}" for suite in suites for task in suite.tasks for key, value in task.labels.items()}
+        near = difflib.get_close_matches(" ".join(f"{k}={v}" for k, v in run.tags.items()), labels, n=3, cutoff=0.3)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(sorted(labels)[:20]) or 'none'}"
+        raise SuiteError(f"no task here has the tags {dict(run.tags)}; {hint}")
 
 
 def replace_trials(config: RunConfig, trials: int) -> RunConfig:

@@ -131,10 +131,16 @@ def _heeding_signals(console: Console) -> Iterator[None]:
 def _say_coverage(runs: list[Run], console: Console) -> None:
     for one in runs:
         done, planned = one.coverage()
+        for plan in one.manifest.suites:
+            for reason, tasks in plan.not_covered.items():
+                console.print(
+                    f"[bold]not covered:[/] {len(tasks)} tasks of {plan.name}: {escape(reason)}", soft_wrap=True
+                )
         if done < planned:
+            left = sum(len(one.missing(suite)) for suite in one.planned)
             console.print(
                 f"[bold red]coverage {done}/{planned}[/]: {planned - done} scenes of {one.policy.name} have no scored "
-                f"episode; run the same command again to try them",
+                f"episode" + ("; run the same command again to try them" if left else ""),
                 soft_wrap=True,
             )
 
@@ -157,7 +163,7 @@ def dry_run(config: RunConfig, console: Console) -> None:
     seconds = 0.0
     for policy in config.policies:
         for suite in config.suites:
-            tasks = tasks_of(suite, config.settings.run.tasks)
+            tasks = tasks_of(suite, config.settings.run)
             if not tasks:
                 continue
             trials = config.trials(suite)

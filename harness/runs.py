@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from envs.spec import SceneId
 from harness.assets import record
 from harness.cluster import PolicyConfig
-from harness.config import RunConfig
+from harness.config import RunConfig, RunSettings
 from harness.plan import PlanError, scenes
 from policies.base import PolicySpec
 from reports import manifest as manifests
@@ -31,9 +30,10 @@ class Run:
     planned: dict[str, list[SceneId]]
 
     def missing(self, suite: str) -> list[SceneId]:
-        """Planned scenes of the suite that have no scored episode yet."""
-        scored = self.store.scored()
-        return [scene for scene in self.planned[suite] if scene not in scored]
+        """Planned scenes of the suite that have no scored episode yet and can be run on this machine."""
+        scored, plan = self.store.scored(), self.manifest.suite(suite)
+        beyond = plan.beyond if plan else frozenset()
+        return [scene for scene in self.planned[suite] if scene not in scored and scene.task not in beyond]
 
     def attempts(self, suite: str) -> dict[SceneId, int]:
         """The number of the last attempt so far, by scene (earlier ones may be missing from repaired records)."""
@@ -76,9 +76,12 @@ class Run:
         self.store.close()
 
 
-def tasks_of(suite: Suite, wanted: Sequence[str]) -> list[str]:
-    """The names of the suite's tasks that are wanted (none named: all)."""
-    return [task.name for task in suite.tasks if not wanted or task.name in wanted]
+def tasks_of(suite: Suite, wanted: RunSettings) -> list[str]:
+    """The names of the suite's tasks that are wanted."""
+    found = [task.name for task in suite.tasks if wanted.wants(task)]
+    if wanted.sample is None or wanted.sample >= len(found):
+        return found
+    return [found[k * len(found) // wanted.sample] for k in range(wanted.sample)]
 
 
 def open_run(config: RunConfig, policy: PolicyConfig) -> Run:
@@ -91,7 +94,7 @@ def open_run(config: RunConfig, policy: PolicyConfig) -> Run:
     planned: dict[str, list[SceneId]] = {}
     plans: list[SuitePlan] = []
     for suite in config.suites:
-        tasks = tasks_of(suite, config.settings.run.tasks)
+        tasks = tasks_of(suite, config.settings.run)
         if tasks:
             planned[suite.name] = scenes(suite, config.trials(suite), tasks)
             plans.append(manifests.plan_of(suite, tasks, config.trials(suite)))

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ class SuitePlan:
 
     fingerprint: `Suite.fingerprint()`, the protocol's identity; env: the adapter's options; runtime: name of the
     simulator's Python environment ("": the main one); policy: the PolicySpec the policy had for this suite; tags: of
-    those tasks that have any.
+    those tasks that have any; not_covered: what a machine lacked -> the planned tasks that could not be tried for it.
     """
 
     name: str
@@ -56,11 +57,17 @@ class SuitePlan:
     policy: dict[str, Any] = field(default_factory=dict)
     tags: dict[str, dict[str, str]] = field(default_factory=dict)
     source: str = ""
+    not_covered: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def planned(self) -> int:
         """Scenes planned."""
         return len(self.tasks) * self.trials
+
+    @cached_property
+    def beyond(self) -> frozenset[str]:
+        """The planned tasks that could not be tried."""
+        return frozenset(task for tasks in self.not_covered.values() for task in tasks)
 
 
 @dataclass(frozen=True)
@@ -148,9 +155,17 @@ def plan_of(suite: Suite, tasks: Sequence[str], trials: int, policy: Mapping[str
         env=dict(suite.env),
         runtime=suite.runtime.name,
         policy=dict(policy or {}),
-        tags={name: dict(suite.task(name).tags) for name in tasks if suite.task(name).tags},
+        tags={name: suite.task(name).labels for name in tasks if suite.task(name).labels},
         source=suite.source,
+        not_covered=_by_reason(suite.not_covered(tasks)),
     )
+
+
+def _by_reason(found: Mapping[str, str]) -> dict[str, list[str]]:
+    turned: dict[str, list[str]] = {}
+    for task, reason in found.items():
+        turned.setdefault(reason, []).append(task)
+    return turned
 
 
 def collect(
@@ -337,7 +352,8 @@ def _parse(data: Any) -> Manifest:
     if not isinstance(version, int) or not 1 <= version <= SCHEMA:
         raise ValueError(f"schema {version!r}; this memvla-bench knows 1 to {SCHEMA}: upgrade it, if it is older")
     data = {"assets": {}, **data, "schema": SCHEMA}  # schema 1 knew nothing of assets
-    data["suites"] = tuple(_build(SuitePlan, plan, ("tasks",)) for plan in data["suites"])
+    late = {"not_covered": {}}  # manifests from before it was written down have none
+    data["suites"] = tuple(_build(SuitePlan, {**late, **plan}, ("tasks",)) for plan in data["suites"])
     made: Manifest = _build(Manifest, data, ("command",))
     return made
 

@@ -39,10 +39,17 @@ class Group:
         """Scored scenes over planned ones."""
         return len(self.scored) / self.planned
 
+    @cached_property
+    def not_covered(self) -> int:
+        """Planned scenes that could not be tried, since the machine lacked something that they need."""
+        beyond = self.suite.beyond
+        count = len(beyond) if self.task is None else int(self.task in beyond)
+        return count * self.suite.trials - sum(record.task in beyond for record in self.scored)
+
     @property
     def not_run(self) -> int:
-        """Planned scenes of which there is no attempt."""
-        return self.planned - len(self.scored) - self.void_scenes
+        """Planned scenes that could be tried, and of which there is no attempt."""
+        return self.planned - len(self.scored) - self.void_scenes - self.not_covered
 
     @cached_property
     def rate(self) -> Rate:
@@ -210,10 +217,12 @@ def headline(runs: Sequence[Run]) -> Note:
     if scored == planned:
         return Note("complete", f"Complete: all {planned} planned scenes were scored.")
     void, left = sum(g.void_scenes for g in groups), sum(g.not_run for g in groups)
+    beyond = sum(g.not_covered for g in groups)
+    cannot = f", {beyond} are not covered here" if beyond else ""
     return Note(
         "incomplete",
         f"INCOMPLETE: {scored} of {planned} planned scenes were scored ({floor_percent(scored, planned)}). "
-        f"{void} came out void and {left} were not run; the rates below are of the scored ones only.",
+        f"{void} came out void and {left} were not run{cannot}; the rates below are of the scored ones only.",
     )
 
 
@@ -258,7 +267,7 @@ def incomplete(group: Group) -> str:
     share = floor_percent(len(group.scored), group.planned)
     return (
         f"INCOMPLETE: {group.label} on {where}: {len(group.scored)} of {group.planned} scenes scored ({share}), "
-        f"{group.void_scenes} void, {group.not_run} not run."
+        f"{group.void_scenes} void, {group.not_run} not run{_not_covered(group)}."
     )
 
 
@@ -287,6 +296,10 @@ def _stand_ins(run: Run) -> list[Note]:
 
 def _listed_stand_ins(run: Run) -> list[tuple[str, str]]:
     return [pair for each in run.manifest.assets.values() for pair in dict(each.get("stand_ins", {})).items()]
+def _not_covered(group: Group) -> str:
+    if not group.not_covered:
+        return ""
+    return f", {group.not_covered} not covered ({'; '.join(group.suite.not_covered)})"
 
 
 def _comparable(suite: str, groups: Sequence[tuple[Run, Group]]) -> list[Note]:

@@ -7,9 +7,9 @@ import hashlib
 import importlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from types import ModuleType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -62,12 +62,19 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Task:
-    """One goal. max_steps overrides the protocol's limit; tags (family, dimension ...) group it in reports."""
+    """One goal. max_steps overrides the protocol's limit; tags (family, dimension ...) group it in reports; marks do
+    too, but come from files that need not be at hand, so they are no part of the protocol's fingerprint."""
 
     name: str
     instruction: str = ""
     max_steps: int | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
+    marks: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Tags and marks."""
+        return {**self.tags, **self.marks}
 
 
 @dataclass(frozen=True)
@@ -89,10 +96,14 @@ class Suite:
     expert: str = ""
     source: str = ""
 
+    @cached_property
+    def _index(self) -> dict[str, Task]:
+        return {task.name: task for task in self.tasks}
+
     def task(self, name: str) -> Task:
-        for task in self.tasks:
-            if task.name == name:
-                return task
+        """The task of that name. Raises SuiteError suggesting the nearest."""
+        if name in self._index:
+            return self._index[name]
         raise SuiteError(_unknown("task", name, [t.name for t in self.tasks], f" in suite {self.name}"))
 
     def max_steps(self, task: str) -> int:
@@ -120,6 +131,15 @@ class Suite:
             raise SuiteError(f"suite {self.name}: its env options {dict(self.env)}: {error}") from error
         return spec
 
+    def not_covered(self, tasks: Sequence[str]) -> dict[str, str]:
+        """Those of the tasks that cannot be run on this machine, with what they lack. Raises SuiteError."""
+        ask = getattr(self.module, "not_covered", None)
+        try:
+            found: dict[str, str] = ask(tasks, **self.env) if ask else {}
+        except (RuntimeError, ValueError) as error:
+            raise SuiteError(f"suite {self.name}: {error}") from error
+        return found
+
     def with_protocol(self, **changes: Any) -> Suite:
         """The same suite under a changed protocol. Raises SuiteError for a field that does not exist."""
         known = [f.name for f in fields(Protocol)]
@@ -138,7 +158,10 @@ class Suite:
             "adapter": self.adapter,
             "env": dict(self.env),
             "protocol": rules,
-            "tasks": [asdict(task) for task in self.tasks],
+            "tasks": [
+                {"name": t.name, "instruction": t.instruction, "max_steps": t.max_steps, "tags": dict(t.tags)}
+                for t in self.tasks
+            ],
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
@@ -170,8 +193,8 @@ def _parse(path: Path) -> Suite:
             raise SuiteError("it is not a mapping")
         data = dict(data)
         data["protocol"] = _build(Protocol, data.get("protocol") or {}, "protocol")
-        data["tasks"] = tuple(_tasks(data.get("tasks"), path))
         data.setdefault("env", {})
+        data["tasks"] = tuple(_tasks(data.get("tasks"), path, data))
         suite: Suite = _build(Suite, data, "suite")
     except (ValueError, yaml.YAMLError, TypeError, OSError, RecursionError) as error:
         raise SuiteError(f"suite file {path}: {error}") from error
@@ -183,24 +206,38 @@ def _parse(path: Path) -> Suite:
     return suite
 
 
-def _tasks(entries: Any, path: Path) -> Iterator[Task]:
-    """Tasks as listed; one `{file: NAME}` entry stands for a JSON list beside the YAML."""
+def _tasks(entries: Any, path: Path, data: Mapping[str, Any]) -> Iterator[Task]:
+    """Tasks as listed; a `{file: NAME}` entry stands for a JSON list beside the YAML, and the word `adapter` for what
+    the adapter's own `tasks` says under the suite's `env` options."""
     if isinstance(entries, dict) and set(entries) == {"file"}:
         beside = path.parent / str(entries["file"])
         if beside.parent.resolve() != path.parent.resolve():
             raise SuiteError(f"tasks.file must lie beside the suite file, was {entries['file']!r}")
         entries = json.loads(beside.read_text())
+    if entries == "adapter":
+        entries = _tasks_of_adapter(str(data.get("adapter")), data["env"])
     if not isinstance(entries, list):
-        raise SuiteError("tasks must be a list, or {file: NAME.json}")
+        raise SuiteError("tasks must be a list, {file: NAME.json}, or the word adapter")
     for entry in entries:
         yield _build(Task, {"name": entry} if isinstance(entry, str) else entry, "task")
+
+
+def _tasks_of_adapter(adapter: str, env: Mapping[str, Any]) -> list[dict[str, Any]]:
+    try:
+        listed: list[dict[str, Any]] = importlib.import_module(adapter).tasks(**env)
+    except (ImportError, AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+        raise SuiteError(f"its adapter {adapter!r} lists no tasks: {type(error).__name__}: {error}") from error
+    return listed
+
+
+_hints = lru_cache(get_type_hints)
 
 
 def _build(kind: type, data: Any, what: str) -> Any:
     """A dataclass from a mapping of its fields, the types looked at."""
     if not isinstance(data, Mapping):
         raise SuiteError(f"{what} must be a mapping, was {type(data).__name__}")
-    hints = get_type_hints(kind)
+    hints = _hints(kind)
     for name, value in data.items():
         if name not in hints:
             raise SuiteError(_unknown(f"{what} field", str(name), list(hints)))

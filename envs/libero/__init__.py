@@ -69,3 +69,13 @@ def make(suite: str, size: int = 256, renderer: str = "") -> VLAEnv:
     env: Any = LiberoEnv(env_spec, suite)
     assert isinstance(env, VLAEnv)
     return env
+
+
+def instruction(task: str) -> str:
+    """The sentence of a task, as the reference evaluation gives it: made from the task's *name*, without its scene.
+
+    The bddl files hold another wording for some tasks ("the middle layer of the drawer"); no published policy sees it.
+    """
+    words = task.split("_")
+    scene = next((k for k, word in enumerate(words) if word.startswith("SCENE")), None)
+    return " ".join(words if scene is None else words[scene + 1 :])

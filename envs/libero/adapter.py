@@ -26,7 +26,7 @@ CAMERAS = {"agentview": "agentview", "wrist": "robot0_eye_in_hand"}
 class LiberoEnv(VLAEnv):
     """One worker's LIBERO: keeps the compiled scene while the task stays the same, and one scene at a time.
 
-    A subclass for a relative of LIBERO overrides `files`.
+    A subclass for a relative of LIBERO overrides `files`, `compiled` and `compile`.
     """
 
     def __init__(self, env_spec: EnvSpec, suite: str) -> None:
@@ -41,6 +41,14 @@ class LiberoEnv(VLAEnv):
         """The files of a task. Raises SceneError."""
         return task_files(self.suite, task)
 
+    def compiled(self, files: TaskFiles) -> object:
+        """What two tasks must have in common to share a compiled scene."""
+        return files.problem
+
+    def compile(self, files: TaskFiles) -> Simulation:
+        """The scene of a task. Raises SceneError."""
+        return Simulation(files.problem)
+
     @property
     def simulation(self) -> Simulation:
         """The compiled scene. Raises RuntimeError before the first reset."""
@@ -53,8 +61,9 @@ class LiberoEnv(VLAEnv):
     def load(self, task: str, trial: int, seed: int) -> None:
         if self._files is None or self._files.name != task:
             files = self.files(task)
-            self._free()
-            self._simulation = Simulation(files.problem)
+            if self._files is None or self.compiled(files) != self.compiled(self._files):
+                self._free()
+                self._simulation = self.compile(files)
             self._files = files
         states = self._files.states
         if trial >= len(states):

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -79,7 +80,7 @@ class Simulation:
         """
         self.problem = problem
         try:
-            with _borrowed_generators():
+            with borrowed_generators():
                 self.env = self._build(problem, seed)
         except SceneError:
             raise
@@ -95,9 +96,16 @@ class Simulation:
         if self.model.opt.timestep != SamplingClock.SUBSTEP or self.env.control_freq != 20:
             raise SceneError(f"{problem.name}: not a scene of 2 ms substeps controlled at 20 Hz")
 
-    @staticmethod
-    def _build(problem: Path, seed: int) -> Any:
-        envs = libero()
+    def upstream(self) -> ModuleType:
+        """The package that knows the problems; a relative of LIBERO has its own."""
+        return libero()
+
+    def options(self) -> dict[str, Any]:
+        """What its environments are told besides what is the same for all."""
+        return {"robots": ["Panda"]}
+
+    def _build(self, problem: Path, seed: int) -> Any:
+        envs = self.upstream()
         import robosuite
         from robosuite.utils.errors import RandomizationError
 
@@ -110,7 +118,7 @@ class Simulation:
             try:
                 return make(
                     str(problem),
-                    robots=["Panda"],
+                    **self.options(),
                     controller_configs=robosuite.load_controller_config(default_controller="OSC_POSE"),
                     initialization_noise=None,
                     use_camera_obs=False,
@@ -135,7 +143,7 @@ class Simulation:
         if state.shape != (expected,):
             raise SceneError(f"{self.problem.name}: initial state has shape {list(state.shape)}, expected [{expected}]")
         try:
-            with _borrowed_generators():
+            with borrowed_generators():
                 self._draw_scene(seed, ordinal)
         except SceneError:
             raise
@@ -254,7 +262,7 @@ class Simulation:
 
 
 @contextmanager
-def _borrowed_generators() -> Iterator[None]:
+def borrowed_generators() -> Iterator[None]:
     """The global generators, which upstream draws from, given back to whoever else uses them in this process."""
     kept, kept_numpy = random.getstate(), np.random.get_state()
     try:

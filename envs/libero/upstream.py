@@ -27,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from envs.base import SceneError
+from envs.libero import instruction
 from envs.libero.renderer import choose_renderer
 
 choose_renderer()
@@ -54,7 +55,7 @@ def libero() -> ModuleType:
     """The package `libero.libero.envs`, imported once and safely. Raises ImportError naming the cure."""
     os.environ["LIBERO_CONFIG_PATH"] = os.devnull
     try:
-        with _no_log_file():
+        with quietly():
             import robosuite
 
             envs = importlib.import_module("libero.libero.envs")
@@ -68,7 +69,8 @@ def libero() -> ModuleType:
 
 
 @contextmanager
-def _no_log_file() -> Iterator[None]:
+def quietly() -> Iterator[None]:
+    """Import robosuite or what builds on it without its log file and its warnings."""
     kept: Any = logging.FileHandler
     logging.FileHandler = lambda *_, **__: logging.NullHandler()  # type: ignore[assignment, misc] # upstream opens a log file in the working folder
     logging.getLogger("robosuite_logs").setLevel(logging.ERROR)
@@ -100,18 +102,8 @@ def task_files(suite: str, task: str) -> TaskFiles:
     for path in (problem, states):
         if not path.is_file():
             raise SceneError(
-                f"{suite}/{task}: file {path} is missing; rebuild the runtime with `memvla setup libero --force`"
+                f"{suite}/{task}: file {path} is missing: the runtime is damaged; delete its folder and run `memvla setup {suite}`"
             )
     with np.load(states, allow_pickle=False) as kept:
         values = np.asarray(kept["states"], dtype=np.float64)
     return TaskFiles(task, problem, values, instruction(task))
-
-
-def instruction(task: str) -> str:
-    """The sentence of a task, as the reference evaluation gives it: made from the task's *name*, without its scene.
-
-    The bddl files hold another wording for some tasks ("the middle layer of the drawer"); no published policy sees it.
-    """
-    words = task.split("_")
-    scene = next((k for k, word in enumerate(words) if word.startswith("SCENE")), None)
-    return " ".join(words if scene is None else words[scene + 1 :])

@@ -27,11 +27,15 @@ class Reference:
         """The next trial's first observation, settle steps included."""
         self._own_context()
         self.env.env.reset()  # not the wrapper's: it hides every error
-        self.env.set_init_state(self.files.states[self.trial])
+        self.env.set_init_state(self.state_of_trial())
         self.trial += 1
         for _ in range(SETTLE_STEPS):
             observation = self.step(SETTLE)[0]
         return observation
+
+    def state_of_trial(self) -> Any:
+        """The initial state of the next trial."""
+        return self.files.states[self.trial]
 
     def step(self, action: Any) -> tuple[dict[str, Any], bool]:
         self._own_context()
