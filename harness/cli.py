@@ -36,7 +36,7 @@ Words are key=value, lists are separated by commas:
   [bold]policy[/], policy.OPTION       one or more, each with a run of its own; see memvla policies
   [bold]run.dir[/]                     folder of the runs (results/DATE_TIME); an existing one is resumed
   [bold]run.trials[/], run.tasks=[...] scenes per task; only these tasks
-  [bold]run.tags[/], run.sample        only tasks with these tags, as in {dimension: sensor_noise}; only so many, evenly
+  [bold]run.tags[/], run.sample        only tasks with these tags, as in [dimension:sensor_noise]; only so many, evenly
   [bold]run.seed[/]                    all randomness of policies comes from it (0)
   [bold]run.attempts[/], run.max_void  attempts at a scene that stays void (3); share of voids that stops the run
   [bold]run.videos[/], run.film_every  trials filmed per task (1); steps between two frames (2)

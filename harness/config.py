@@ -43,8 +43,8 @@ class RunSettings:
     """Scenes per task (None: as the suite's protocol says)."""
     tasks: list[str] = field(default_factory=list)
     """Only these tasks (empty: all)."""
-    tags: dict[str, Any] = field(default_factory=dict)
-    """Only tasks with these tags: {dimension: sensor_noise}, or [one, another] for any of several."""
+    tags: list[str] = field(default_factory=list)
+    """Only tasks with these tags: [dimension:sensor_noise]; one key more than once means any of its values."""
     sample: int | None = None
     """Only so many tasks of each suite, spread evenly over those that are left (None: all)."""
     seed: int = 0
@@ -60,11 +60,13 @@ class RunSettings:
 
     def wants(self, task: Task) -> bool:
         """Whether `tasks` and `tags` let this task through."""
-        labels = task.labels
-        return (not self.tasks or task.name in self.tasks) and all(
-            labels.get(key) in map(str, value if isinstance(value, (list, tuple)) else [value])
-            for key, value in self.tags.items()
-        )
+        wanted: dict[str, set[str]] = {}
+        for tag in self.tags:
+            key, _, value = tag.partition(":")
+            wanted.setdefault(key, set()).add(value)
+        labels = task.labels if wanted else {}
+        named = not self.tasks or task.name in self.tasks
+        return named and all(labels.get(key) in values for key, values in wanted.items())
 
 
 @dataclass
@@ -321,10 +323,12 @@ def _check_tasks(run: RunSettings, suites: Sequence[Suite]) -> None:
                 + (f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(sorted(known)[:20])}")
             )
     if run.tags and not any(run.wants(task) for suite in suites for task in suite.tasks):
-        labels = {f"{key}={value}" for suite in suites for task in suite.tasks for key, value in task.labels.items()}
-        near = difflib.get_close_matches(" ".join(f"{k}={v}" for k, v in run.tags.items()), labels, n=3, cutoff=0.3)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(sorted(labels)[:20]) or 'none'}"
-        raise SuiteError(f"no task here has the tags {dict(run.tags)}; {hint}")
+        labels = {f"{key}:{value}" for suite in suites for task in suite.tasks for key, value in task.labels.items()}
+        near = [match for tag in run.tags if tag not in labels for match in difflib.get_close_matches(tag, labels)]
+        hint = (
+            f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(sorted(labels)[:20]) or 'none'}"
+        )
+        raise SuiteError(f"no task here has the tags {', '.join(run.tags)}; {hint}")
 
 
 def replace_trials(config: RunConfig, trials: int) -> RunConfig:

@@ -45,8 +45,15 @@ def environment_of(runtime: Runtime) -> dict[str, str]:
 
 def wanted_stamp(runtime: Runtime) -> dict[str, str]:
     """What must hold of a complete environment."""
-    text = runtime.requirements.read_bytes() if runtime.requirements else b""
+    text = _pins(runtime.requirements) if runtime.requirements else b""
     return {"requirements": hashlib.sha256(text).hexdigest(), "python": platform.python_version()}
+
+
+def _pins(requirements: Path) -> bytes:
+    """The text of a file of requirements, then that of each file it takes in by a line `-r FILE`."""
+    text = requirements.read_bytes()
+    taken = [line.split()[1] for line in text.decode().splitlines() if line.startswith("-r ")]
+    return b"".join([text, *(_pins(requirements.parent / name) for name in taken)])
 
 
 def missing_libraries(runtime: Runtime) -> dict[str, str]:

@@ -102,7 +102,8 @@ def task_files(suite: str, task: str) -> TaskFiles:
     for path in (problem, states):
         if not path.is_file():
             raise SceneError(
-                f"{suite}/{task}: file {path} is missing: the runtime is damaged; delete its folder and run `memvla setup {suite}`"
+                f"{suite}/{task}: file {path} is missing: the runtime is damaged; delete its folder and run "
+                f"`memvla setup {suite}`"
             )
     with np.load(states, allow_pickle=False) as kept:
         values = np.asarray(kept["states"], dtype=np.float64)

@@ -59,7 +59,7 @@ class LiberoPlusEnv(LiberoEnv):
     """One worker's LIBERO-Plus; keeps the compiled scene while only the noise changes."""
 
     def __init__(self, env_spec: EnvSpec, suite: str, suites: tuple[str, ...], assets: Path | None) -> None:
-        """suites: LIBERO's, whose variants the suite holds; assets: the folder of the benchmark's own, if it is there."""
+        """suites: LIBERO's, whose variants the suite holds; assets: folder of the benchmark's own, if it is there."""
         super().__init__(env_spec, suite)
         self._suites, self._assets = suites, assets
         self._key = ""

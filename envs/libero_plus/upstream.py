@@ -1,9 +1,9 @@
 """Everything that touches the package `liberoplus`: importing it safely, its files, its assets, its noises.
 
 What its import does on its own, and what is done about it here: it writes a settings file into the user's home and
-prints it (a folder for the time of the import instead); it imports gym (Gymnasium stands in: nothing of it is used); it
-looks for its assets inside itself, where the wheel has none (they are pointed at LIBERO's, with its own added where they
-are there); its noises call two functions that NumPy 2 no longer has.
+prints it (a folder for the time of the import instead); it imports gym (Gymnasium stands in, and nothing of it is used);
+it looks for its assets inside itself, where the wheel has none (they are pointed at LIBERO's, with its own added where
+they are there); its noises call two functions that NumPy 2 no longer has.
 """
 
 from __future__ import annotations
@@ -120,7 +120,14 @@ def states(variant: Variant) -> Doubles:
 class _Numbers(pickle.Unpickler):
     """Reads a pickled NumPy array and refuses everything else: what torch.load does to these files, without torch."""
 
-    ALLOWED = {("numpy.core.multiarray", "_reconstruct"), ("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")}
+    ALLOWED = frozenset(
+        {
+            ("numpy.core.multiarray", "_reconstruct"),
+            ("numpy", "ndarray"),
+            ("numpy", "dtype"),
+            ("_codecs", "encode"),
+        }
+    )
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in self.ALLOWED:

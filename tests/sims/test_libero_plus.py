@@ -38,7 +38,7 @@ def test_the_expert_plays_two_dimensions_and_a_third_is_not_covered_and_no_failu
     assert all(record.outcome != "void" for record in found.values())
     assert any(record.outcome == "success" for record in found.values())
     (plan,) = read(ended.folders[0]).suites
-    assert [tasks for tasks in plan.not_covered.values()] == [[BACKGROUND]]
+    assert list(plan.not_covered.values()) == [[BACKGROUND]]
     assert plan.tags[NOISE]["dimension"] == "sensor_noise"
     (run,) = load([tmp_path])
     assert run.groups[0].not_covered == 1

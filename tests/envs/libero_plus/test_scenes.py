@@ -92,7 +92,9 @@ def test_with_its_own_assets_a_background_is_built_and_nothing_else_changes(env:
     scene = f"scenes/{problem.removeprefix('Libero_Tabletop_Manipulation_')}.xml"
     for name in (*assets.NEEDED, scene):
         (own / "assets" / name).parent.mkdir(parents=True, exist_ok=True)
-        (own / "assets" / name).write_text(plain.replace("martin_novak_wood_table.png", "smooth_light_gray_plaster.png"))
+        (own / "assets" / name).write_text(
+            plain.replace("martin_novak_wood_table.png", "smooth_light_gray_plaster.png")
+        )
     (own / "assets" / "scenes" / "libero_tabletop_base_style.xml").write_text("spoiled")
     before = reset(env, NOISE[0])
     with_own = make(suite="libero_plus_goal", assets=str(own))
