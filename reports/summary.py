@@ -296,6 +296,8 @@ def _stand_ins(run: Run) -> list[Note]:
 
 def _listed_stand_ins(run: Run) -> list[tuple[str, str]]:
     return [pair for each in run.manifest.assets.values() for pair in dict(each.get("stand_ins", {})).items()]
+
+
 def _not_covered(group: Group) -> str:
     if not group.not_covered:
         return ""

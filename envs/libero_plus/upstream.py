@@ -1,7 +1,7 @@
 """Everything that touches the package `liberoplus`: importing it safely, its files, its assets, its noises.
 
 What its import does on its own, and what is done about it here: it writes a settings file into the user's home and
-prints it (a folder for the time of the import instead); it imports gym (Gymnasium stands in, and nothing of it is used);
+prints it (a folder for the time of the import instead); it imports gym (Gymnasium stands in, none of it is used);
 it looks for its assets inside itself, where the wheel has none (they are pointed at LIBERO's, with its own added where
 they are there); its noises call two functions that NumPy 2 no longer has.
 """
