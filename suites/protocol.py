@@ -128,7 +128,7 @@ class Suite:
         try:
             spec: EnvSpec = self.module.describe(**self.env)
         except (TypeError, ValueError) as error:
-            raise SuiteError(f"suite {self.name}: its env options {dict(self.env)}: {error}") from error
+            raise SuiteError(f"suite {self.name}: {error}") from error
         return spec
 
     def not_covered(self, tasks: Sequence[str]) -> dict[str, str]:
