@@ -50,6 +50,9 @@ class WorkerLost(RuntimeError):
 Answer = Result | Ready | WorkerLost
 """What comes of something a worker was told to do."""
 
+RAY_STARTS = 3
+"""Times Ray is started on this machine when it does not come up in its time."""
+
 HEAD_LOOKS = 3
 """Looks in a row at which the head of a cluster of several nodes cannot be reached before it counts as gone."""
 
@@ -270,11 +273,19 @@ class RayCluster(Cluster):
     def _start(self) -> None:
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
         local: dict[str, Any] = {"include_dashboard": False, "num_cpus": self._cpus, "object_store_memory": 256 * 2**20}
-        try:
-            self._ray.init(**quiet, **({"address": self._address} if self._address else local))
-        except Exception as error:
-            where = f"the Ray cluster at {self._address}" if self._address else "Ray on this machine"
-            raise ClusterError(f"could not reach or start {where}: {error}; try cluster=inline") from error
+        more = {} if self._address else local
+        for attempt in range(1, RAY_STARTS + 1):
+            try:
+                # `local`: a Ray of our own, also where another one runs on this machine.
+                self._ray.init(address=self._address or "local", **quiet, **more)
+                break
+            except Exception as error:
+                # On a busy machine its own wait for its parts, which nobody can set, may be too short.
+                if self._address is None and "timed out" in str(error) and attempt < RAY_STARTS:
+                    self._ray.shutdown()
+                    continue
+                where = f"the Ray cluster at {self._address}" if self._address else "Ray on this machine"
+                raise ClusterError(f"could not reach or start {where}: {error}; try cluster=inline") from error
         self._head = str(self._ray.get_runtime_context().gcs_address).rpartition(":")
 
     def check(self) -> None:

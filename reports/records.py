@@ -58,7 +58,7 @@ class RecordStore:
             self._check_content()
             self._reopen()
             self._migrate()
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, UnicodeError) as error:
             self.close()
             raise self._explain(error) from error
         except RecordError:
@@ -176,7 +176,7 @@ class RecordStore:
     def _select(self, query: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
         try:
             return self._open().execute(query, values).fetchall()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeError) as error:
             raise self._explain(error) from error
 
     # ------------------------------------------------------------------ opening and closing
@@ -309,8 +309,10 @@ class RecordStore:
             "keeps what can still be read, and the rest runs again; or restore it from a copy"
         )
 
-    def _explain(self, error: sqlite3.Error | OSError) -> RecordError:
+    def _explain(self, error: sqlite3.Error | OSError | UnicodeError) -> RecordError:
         """The same fault in words of this store: which file, what was found, what mends it."""
+        if isinstance(error, UnicodeError):  # of a damaged schema, even in SQLite's own complaint about it
+            return self._damaged("text that is no UTF-8")
         code = getattr(error, "sqlite_errorname", None) or ""
         if code.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
             return self._damaged(str(error))

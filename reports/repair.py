@@ -80,7 +80,7 @@ def _rows(path: Path) -> Iterator[EpisodeRecord]:
         last = path.stat().st_size // LEAST_ROW_BYTES
         with suppress(sqlite3.Error):
             last = max(last, int(db.execute("SELECT MAX(rowid) FROM attempts NOT INDEXED").fetchone()[0] or 0))
-    except (sqlite3.Error, OSError):
+    except (sqlite3.Error, OSError, ValueError):
         return
     columns = SELECT_COLUMNS.replace("checksum", "''") if old else SELECT_COLUMNS
     query = f"SELECT {columns} FROM attempts NOT INDEXED WHERE rowid = ?"

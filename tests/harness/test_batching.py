@@ -19,7 +19,7 @@ from harness import wire
 from harness.batching import PolicyHost, Scheduler
 from harness.plan import context_of
 from harness.remote import Link, RemotePolicy
-from policies.base import ActRequest, EpisodeStart, Policy, PolicyError
+from policies.base import ActReply, ActRequest, EpisodeStart, OutOfMemory, Policy, PolicyError
 from suites.protocol import load_suite
 
 EPISODES = [EpisodeId("point", "reach", trial) for trial in range(6)]
@@ -196,6 +196,53 @@ def test_a_malformed_message_is_answered_with_an_error_and_harms_nobody(serve, j
     assert "error" in wire.unpack(socket.recv_multipart())
     socket.close()
     remote = RemotePolicy(remembering().spec, link, name="worker-1")
+    play(remote, EPISODES[0], calls=2)
+    remote.close()
+
+
+class Cramped(Remembering):
+    """Room for `room` episodes in one call; what does not fit is refused before any memory is written."""
+
+    room = 1
+
+    def act(self, requests: list[ActRequest]) -> list[ActReply]:  # type: ignore[override]
+        time.sleep(0.02)
+        if len(requests) > self.room:
+            raise OutOfMemory(f"{len(requests)} do not fit")
+        return super().act(requests)
+
+
+def test_a_batch_that_does_not_fit_into_memory_is_split_and_nobody_notices(serve) -> None:
+    policy = Cramped(context_of(load_suite("point")))
+    link = serve(policy)
+    alone = {episode: play(remembering(), episode) for episode in EPISODES}
+    found: dict[EpisodeId, list[np.ndarray]] = {}
+
+    def work(episode: EpisodeId) -> None:
+        remote = RemotePolicy(remembering().spec, link, name=f"worker-{episode.trial}")
+        found[episode] = play(remote, episode)
+        remote.close()
+
+    threads = [threading.Thread(target=work, args=(episode,)) for episode in EPISODES]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    for episode in EPISODES:
+        np.testing.assert_array_equal(np.stack(found[episode]), np.stack(alone[episode]))
+    host = serve.hosts[0]
+    assert max(host.batches) > 1, "nothing was ever split: this test would show nothing"
+    assert host._scheduler.max_batch == 1, "the next batches are as small as what did fit"
+
+
+def test_a_request_that_does_not_fit_alone_is_an_error(serve) -> None:
+    policy = Cramped(context_of(load_suite("point")))
+    policy.room = 0
+    remote = RemotePolicy(remembering().spec, serve(policy), name="worker-1")
+    with pytest.raises(PolicyError, match="1 do not fit"):
+        play(remote, EPISODES[0])
+    remote.end([EPISODES[0]])
+    policy.room = 1
     play(remote, EPISODES[0], calls=2)
     remote.close()
 

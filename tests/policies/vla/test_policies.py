@@ -13,9 +13,10 @@ import torch
 import yaml
 
 from envs.spec import Observation
-from policies.base import ActRequest, EpisodeStart, PolicyError
+from policies.base import ActRequest, EpisodeStart, OutOfMemory, PolicyError
 from policies.cogact.policy import cogact
 from policies.memoryvla.policy import memoryvla, memoryvla_plus, memoryvla_pp
+from policies.vla import policy as policy_module
 from policies.vla.config import preset, to_data
 from policies.vla.policy import VLAPolicy
 from tests.policies.vla.playing import CONTEXT, SENTENCES, alone, episode, observation, request, start, together
@@ -248,6 +249,35 @@ def test_a_refused_batch_leaves_every_memory_as_it_was() -> None:
     found = policy.act([request(good, 0), request(bad, 0)])
     policy.end([good, bad])
     assert np.array_equal(found[0].actions, expected("memoryvla")[good][0])
+
+
+@pytest.mark.parametrize("family", ["cogact", "memoryvla"])
+def test_a_batch_that_ran_out_of_memory_leaves_every_memory_as_it_was(
+    family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The device gives out in denoising, after the memories of two of three episodes were written."""
+    policy = shared(family)
+    batch = [episode(i) for i in (0, 3, 4)]
+    start(policy, batch)
+    first = policy.act([request(each, 0) for each in batch])
+    real, runs = policy_module.denoise, []
+
+    def scarce(*given: Any) -> Any:
+        runs.append(1)
+        if len(runs) == 3:
+            raise torch.OutOfMemoryError("tried to allocate 20 GiB")
+        return real(*given)
+
+    monkeypatch.setattr(policy_module, "denoise", scarce)
+    with pytest.raises(OutOfMemory, match="3 episodes in one call"):
+        policy.act([request(each, 1) for each in batch])
+    monkeypatch.undo()
+    halves = [policy.act([request(each, 1)])[0] for each in batch]
+    policy.end(batch)
+    for number, each in enumerate(batch):
+        whole = expected(family)[each][:2]
+        assert np.array_equal(first[number].actions, whole[0])
+        assert np.array_equal(halves[number].actions, whole[1])
 
 
 def test_forgetting_at_a_new_instruction_empties_the_memory() -> None:
