@@ -560,18 +560,18 @@ def rlds_target(room: Path) -> Target:
 
 
 TARGETS: dict[str, tuple[Callable[[Path], Target], float]] = {
-    "wire": (wire_target, 0.25),
-    "host": (host_target, 0.16),
-    "codec": (codec_target, 0.2),
-    "picture": (picture_target, 0.1),
-    "server": (server_target, 0.1),
-    "config": (config_target, 0.01),
+    "wire": (wire_target, 0.3),
+    "host": (host_target, 0.15),
+    "codec": (codec_target, 0.25),
+    "picture": (picture_target, 0.06),
+    "server": (server_target, 0.06),
+    "config": (config_target, 0.0025),
     "suite": (suite_target, 0.03),
-    "records": (record_target, 0.05),
-    "manifest": (manifest_target, 0.06),
-    "checkpoint": (checkpoint_target, 0.03),
-    "episode": (episode_target, 0.047),
-    "rlds": (rlds_target, 0.003),
+    "records": (record_target, 0.04),
+    "manifest": (manifest_target, 0.0555),
+    "checkpoint": (checkpoint_target, 0.01),
+    "episode": (episode_target, 0.0405),
+    "rlds": (rlds_target, 0.0015),
 }
 """Name -> what makes the target, and its share of the inputs: what is slow gets fewer."""
 
