@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 STAND_INS = "STANDINS.json"
@@ -25,7 +25,7 @@ class AssetsMissing(RuntimeError):
 
 @dataclass(frozen=True)
 class Archive:
-    """One ZIP archive at its official place, and what of it goes where.
+    """One ZIP archive at its official place, and what of it goes where; or one file as it is, if `url` names no ZIP.
 
     url: names one version for ever where the host has such names. needed: files, relative to `into`, without which it
     counts as missing. into: folder, below the assets' own, that is the archive's alone. keep: folder inside the archive
@@ -44,6 +44,11 @@ class Archive:
     contents: str = ""
     most_bytes: int = 2**30
     most_files: int = 20_000
+
+    @property
+    def packed(self) -> bool:
+        """Whether it is an archive to unpack."""
+        return self.url.endswith(".zip")
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,10 @@ class Assets:
     def needed(self) -> tuple[str, ...]:
         """All files that must be there, relative to the folder."""
         return tuple(str(Path(archive.into) / name) for archive in self.archives for name in archive.needed)
+
+    def only(self, *archives: Archive) -> Assets:
+        """The same place with some of its archives, for tasks that need no more."""
+        return replace(self, archives=archives)
 
 
 def home() -> Path:
@@ -131,12 +140,8 @@ def cure(assets: Assets, folder: str = "") -> str:
 def stand_ins(assets: Assets, folder: Path) -> dict[str, str]:
     """Files below `folder` that are not the benchmark's own -> what they are instead. A score obtained with them is not
     comparable with published ones."""
-    found = {}
-    for name in assets.needed:
-        file = folder / name
-        digest = hashlib.sha256(file.read_bytes()).hexdigest() if assets.stand_ins and file.is_file() else ""
-        if digest in assets.stand_ins:
-            found[name] = assets.stand_ins[digest]
+    known = digests(assets, folder).items() if assets.stand_ins else ()
+    found = {name: assets.stand_ins[digest] for name, digest in known if digest in assets.stand_ins}
     for path, what in _listed(folder):
         parts = Path(path).parts
         tails = (str(Path(*parts[k:])) for k in range(len(parts)))
@@ -153,22 +158,19 @@ def _listed(folder: Path) -> Iterator[tuple[str, str]]:
             yield from ((str(entry["path"]), str(entry.get("what", ""))) for entry in data.get("standins", ()))
 
 
-def identity(assets: Assets, folder: Path) -> str:
-    """SHA-256 over the needed files' names and bytes, `""` while one is missing: two runs with the same one had the
-    same assets as far as these files say."""
-    return "" if missing(assets, folder) else _digest(folder, assets.needed)
+def digests(assets: Assets, folder: Path) -> dict[str, str]:
+    """SHA-256 of each needed file that is there, by name."""
+    return {name: _sha256(folder / name) for name in assets.needed if (folder / name).is_file()}
 
 
 def digest_of(folder: Path) -> str:
     """SHA-256 over the names and bytes of all files below `folder`, in the order of their names."""
-    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-    return _digest(folder, names)
-
-
-def _digest(folder: Path, names: tuple[str, ...] | list[str]) -> str:
     whole = hashlib.sha256()
-    for name in names:
-        with (folder / name).open("rb") as file:
-            one = hashlib.file_digest(file, "sha256").hexdigest()
-        whole.update(f"{one}  {name}\n".encode())
+    for name in sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()):
+        whole.update(f"{_sha256(folder / name)}  {name}\n".encode())
     return whole.hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -18,7 +18,7 @@ from envs.assets import (
     Assets,
     cure,
     digest_of,
-    identity,
+    digests,
     missing,
     named_by,
     own_folder,
@@ -103,8 +103,11 @@ def _unpack_into_place(archive: Archive, file: Path, target: Path, say: Say, sho
     target.parent.mkdir(parents=True, exist_ok=True)
     staged = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
-        limits = {"most_bytes": archive.most_bytes, "most_files": archive.most_files}
-        unpack(file, staged, keep=archive.keep, progress=show(f"unpacking {target.name}"), **limits)
+        if archive.packed:
+            limits = {"most_bytes": archive.most_bytes, "most_files": archive.most_files}
+            unpack(file, staged, keep=archive.keep, progress=show(f"unpacking {target.name}"), **limits)
+        else:
+            shutil.copyfile(file, staged / archive.needed[0])
         lacking = [name for name in archive.needed if not (staged / name).is_file()]
         if lacking:
             raise AssetError(f"{archive.url} does not hold {lacking[0]}: it is another version than was expected")
@@ -168,7 +171,7 @@ def _elsewhere(assets: Assets, archive: Archive, trouble: str) -> str:
     file = f", or the archive, brought here by other means: {command}FILE.zip" if len(assets.archives) == 1 else ""
     only = f" Needed by {assets.optional} only." if assets.optional else ""
     return (
-        f"{trouble}. {assets.title} must come from there ({archive.url}).{only} If you have them, give their folder: "
+        f"{trouble}. That is the official place of {assets.title}.{only} If you have the files, give their folder: "
         f"{command}DIR (or {assets.variables[0]}=DIR){file}"
     )
 
@@ -241,14 +244,14 @@ def require_assets(suite: Suite) -> None:
 
 
 def record(suite: Suite) -> dict[str, dict[str, Any]]:
-    """What the manifest of a run keeps of the suite's assets, by name: digest of the needed files, and stand-ins among
-    them -> what they are. Assets that are not there are left out."""
+    """What the manifest of a run keeps of the suite's assets, by name: the needed files that are there -> SHA-256, and
+    stand-ins among all files -> what they are. Assets of which nothing is there are left out."""
     found = {}
     for assets in suite.runtime.assets:
         folder = place(assets, _named_in(suite, assets))
-        digest = identity(assets, folder)
-        if digest:
-            found[assets.name] = {"digest": digest, "stand_ins": stand_ins(assets, folder)}
+        files = digests(assets, folder)
+        if files:
+            found[assets.name] = {"files": files, "stand_ins": stand_ins(assets, folder)}
     return found
 
 

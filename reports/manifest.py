@@ -103,8 +103,8 @@ class Manifest:
     started_at: str
     """ISO 8601 in UTC."""
     assets: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """By name: the simulators' files beside their packages. `digest` (str) and `stand_ins`: file -> what it is, for
-    files that are not the benchmark's own. What is not there is left out."""
+    """By name: the simulators' files beside their packages. `files`: the needed ones -> SHA-256; `stand_ins`: those
+    that are not the benchmark's own -> what they are. What is not there is left out."""
     schema: int = SCHEMA
     """Version of this file's layout."""
 
@@ -269,7 +269,9 @@ def refuse_resume(old: Manifest, new: Manifest) -> None:
     for name in sorted(set(old.simulators) & set(new.simulators)):
         found += _compare(f"simulator of {name}", old.simulators[name], new.simulators[name])
     for name in sorted(set(old.assets) & set(new.assets)):
-        found += _compare(f"assets {name}", old.assets[name], new.assets[name])
+        before, now = (dict(each.assets[name]["files"]) for each in (old, new))
+        for file in sorted(set(before) & set(now)):
+            found += _compare(f"assets {name}: {file}", before[file], now[file])
     for plan in old.suites:
         found += _refuse_suite(plan, new.suite(plan.name))
     if found:

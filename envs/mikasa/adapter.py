@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -10,15 +11,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from envs.assets import AssetsMissing, identity, require, stand_ins
+from envs.assets import AssetsMissing, require, stand_ins
 from envs.base import SceneError, VLAEnv
-from envs.mikasa.assets import ASSETS
+from envs.mikasa.assets import ASSETS, BULB, MUG
 from envs.mikasa.shown import Shown
 from envs.mikasa.tasks import TaskFacts, facts
 from envs.mikasa.upstream import build, choose_renderer
 from envs.spec import Advance, EnvSpec, Floats, Image
 
 CAMERAS = {"base": "base_camera", "hand": "hand_camera"}
+
+
+PASSING = frozenset({"_prev_action", "reward_dict", "task_cue", "original_poses", "evaluate"})
+"""Attributes of upstream's tasks that say nothing of what is to come: of the last action, reward or step."""
 
 
 class MikasaEnv(VLAEnv):
@@ -35,7 +40,9 @@ class MikasaEnv(VLAEnv):
         self._facts: TaskFacts | None = None
         self._env: Any = None
         self._shown: Shown | None = None
-        self._mug = ""
+        self._files = ""
+        self._made: list[str] = []
+        self._instruction = ""
 
     # ------------------------------------------------------------------ hooks of VLAEnv
 
@@ -43,16 +50,18 @@ class MikasaEnv(VLAEnv):
         found = facts(task)
         if task != self._task:
             self._free()
-            self._mug = self._need_mug(found)
+            self._files, self._made = self._need_files(found), self._stand_ins(found)
             self._env = build(found.env_id, self.env_spec.cameras[0].height, self._renderer)
             self._shown = Shown(self._env)
             self._task, self._facts = task, found
         self._env.reset(seed=seed + trial + 1, options={"reconfigure": True})
+        self._instruction = found.instruction or self._said()
 
     def advance(self, action: Floats) -> Advance:
         if not np.isfinite(action).all():
             raise ValueError(f"action holds a number that is not finite: {action.tolist()}")
-        info = self._env.step(np.clip(action, -1.0, 1.0))[4]
+        taken = np.zeros_like(action) if self._held_still() else np.clip(action, -1.0, 1.0)
+        info = self._env.step(taken)[4]
         return Advance(success=bool(info["success"].item()))
 
     def draw(self, camera: str) -> Image:
@@ -65,8 +74,7 @@ class MikasaEnv(VLAEnv):
         return np.ascontiguousarray(seen[0].cpu().numpy(), dtype=np.uint8)
 
     def instruction(self) -> str:
-        assert self._facts is not None
-        return self._facts.instruction
+        return self._instruction
 
     def scene(self) -> Iterable[tuple[str, npt.ArrayLike | str]]:
         """Task, poses and velocities of everything, what the arm is driven to, what is shown elsewhere than it is,
@@ -74,7 +82,7 @@ class MikasaEnv(VLAEnv):
         assert self._facts is not None
         assert self._shown is not None
         yield "task", self._facts.env_id
-        yield "mug", self._mug
+        yield "mug", self._files
         for kind, things in sorted(self._env.get_state_dict().items()):
             for name in sorted(things):
                 yield f"{kind}/{name}", things[name].cpu().numpy()
@@ -83,8 +91,10 @@ class MikasaEnv(VLAEnv):
         yield "steps", self._env.elapsed_steps.cpu().numpy()
         for name, value in sorted(getattr(self._env, "color_dict", {}).items()):
             yield f"color/{name}", np.asarray(value)
-        for name in self._facts.hidden:
+        for name in self._facts.hidden or own_names(self._env):
             yield from _flat(name, getattr(self._env, name))
+        if not self._facts.instruction:
+            yield "instruction", self._instruction
         yield from self._shown.parts()
 
     def state(self) -> Floats:
@@ -122,9 +132,9 @@ class MikasaEnv(VLAEnv):
         return found
 
     def metrics(self) -> dict[str, float]:
-        """`stand_in_mug` 1 where the mug is not the benchmark's own: such a score is not comparable with published
-        ones."""
-        return {"stand_in_mug": 1.0} if self._mug and stand_ins(ASSETS, self._assets) else {}
+        """`stand_in_mug`, `stand_in_bulb` 1 where that file is not the benchmark's own: such a score is not comparable
+        with published ones."""
+        return dict.fromkeys(self._made, 1.0)
 
     def close(self) -> None:
         """Free the simulator. The environment can be reset again afterwards."""
@@ -134,14 +144,41 @@ class MikasaEnv(VLAEnv):
 
     # ------------------------------------------------------------------ parts
 
-    def _need_mug(self, found: TaskFacts) -> str:
-        if not found.mug:
+    def _stand_ins(self, found: TaskFacts) -> list[str]:
+        """The metrics that mark an episode: one for each thing whose files are not the benchmark's own."""
+        made = stand_ins(ASSETS, self._assets) if found.files else {}
+        things = {"stand_in_mug": MUG, "stand_in_bulb": BULB}
+        return [
+            name
+            for name, archive in things.items()
+            if archive in found.files and any(file in made for file in ASSETS.only(archive).needed)
+        ]
+
+    def _need_files(self, found: TaskFacts) -> str:
+        """SHA-256 over the files the task needs, so that another mug is another scene; `""` where it needs none."""
+        if not found.files:
             return ""
+        needed = ASSETS.only(*found.files)
         try:
-            require(ASSETS, str(self._assets))
+            require(needed, str(self._assets))
         except AssetsMissing as error:
             raise SceneError(f"{found.env_id} cannot be set up: {error}") from error
-        return identity(ASSETS, self._assets)  # another mug is another scene
+        digest = hashlib.sha256()
+        for name in needed.needed:
+            digest.update((self._assets / name).read_bytes())
+        return digest.hexdigest()
+
+    def _said(self) -> str:
+        """The sentence upstream gives with the scene; some hold an angle that was drawn for it."""
+        assert self._shown is not None
+        sentence = self._shown.evaluated["language_instruction"]
+        return str(sentence if isinstance(sentence, str) else sentence[0])
+
+    def _held_still(self) -> bool:
+        """Whether upstream's evaluation puts zeros for the policy's action now."""
+        assert self._facts is not None
+        env = self._env
+        return self._facts.still and bool(env.elapsed_steps < env.cue_steps_per_env + env.empty_steps_per_env)
 
     def _free(self) -> None:
         self._task, self._facts, self._shown = "", None, None
@@ -151,12 +188,27 @@ class MikasaEnv(VLAEnv):
 
 
 def _flat(name: str, value: Any) -> Iterator[tuple[str, npt.NDArray[Any]]]:
-    """A hidden variable of upstream as named arrays: a tensor, an array, or a dictionary of them."""
+    """A hidden variable of upstream as named arrays: a number, a tensor, an array, or a collection of them. Other
+    things (actors, poses, texts) are passed over."""
     if isinstance(value, Mapping):
-        for key in sorted(value):
+        for key in sorted(value, key=str):
             yield from _flat(f"{name}/{key}", value[key])
-    else:
-        yield name, value.cpu().numpy() if hasattr(value, "cpu") else np.asarray(value)
+    elif isinstance(value, list | tuple):
+        for k, each in enumerate(value):
+            yield from _flat(f"{name}/{k}", each)
+    elif isinstance(value, bool | int | float | np.ndarray | np.generic) or hasattr(value, "cpu"):
+        array = value.cpu().numpy() if hasattr(value, "cpu") else np.asarray(value)
+        if not array.dtype.hasobject:
+            yield name, array
+
+
+def own_names(env: Any) -> list[str]:
+    """Attributes that a task's own code keeps on the environment: what ManiSkill's base class keeps, and what belongs
+    to the last action or to the reward alone, is left out. The rest decides what is shown and what is right."""
+    base = next(kind for kind in type(env).__mro__ if kind.__name__ == "BaseEnv")
+    code = [each.__code__ for each in vars(base).values() if hasattr(each, "__code__")]
+    known = {name for each in code for name in (*each.co_names, *each.co_varnames)} | set(dir(base))
+    return sorted(name for name in vars(env) if name not in known and name not in PASSING)
 
 
 def euler_xyz(quaternion: npt.NDArray[Any]) -> tuple[float, float, float]:

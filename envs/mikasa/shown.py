@@ -25,12 +25,19 @@ HIDDEN = 100.0
 """What is shown above this height (m) is hidden: upstream uses 1,000."""
 
 
+VELOCITIES = ("linear_velocity", "angular_velocity")
+
+
 class Shown:
-    """The poses `evaluate` wrote, and their drawing. One for each built environment."""
+    """The poses `evaluate` wrote, and their drawing. One for each built environment.
+
+    evaluated: what upstream's `evaluate` returned last.
+    """
 
     def __init__(self, env: Any) -> None:
         self._env = env
         self._evaluate = env.evaluate
+        self.evaluated: dict[str, Any] = {}
         self._poses: dict[str, Any] = {}
         self._ghosts: dict[str, tuple[sapien.Entity, Any]] = {}
         self._scene: Any = None
@@ -40,8 +47,8 @@ class Shown:
         """Upstream's `evaluate`, with the poses of things read from and written to a buffer."""
         self._poses = {}
         with _caught(self._poses):
-            found: dict[str, Any] = self._evaluate()
-        return found
+            self.evaluated = self._evaluate()
+        return self.evaluated
 
     def position(self, name: str) -> npt.NDArray[np.float64]:
         """Where the thing is shown, [3] (m, world); not-a-number where it is hidden."""
@@ -92,8 +99,10 @@ class Shown:
 
 @contextmanager
 def _caught(poses: dict[str, Any]) -> Iterator[None]:
-    """While this lasts, `Actor.pose` is written to `poses`, and read from there once it was written."""
+    """While this lasts, `Actor.pose` is written to `poses`, and read from there once it was written; velocities that
+    are written are dropped, since in GPU physics they are forgotten in the same way."""
     upstream = Actor.pose
+    still = {name: getattr(Actor, name) for name in VELOCITIES}
 
     def read(actor: Any) -> Any:
         return Pose.create(poses[actor.name]) if actor.name in poses else upstream.fget(actor)
@@ -103,10 +112,14 @@ def _caught(poses: dict[str, Any]) -> Iterator[None]:
         poses[actor.name] = raw.clone()
 
     Actor.pose = property(read, write)
+    for name, kept in still.items():
+        setattr(Actor, name, property(kept.fget, lambda actor, value: None))
     try:
         yield
     finally:
         Actor.pose = upstream
+        for name in VELOCITIES:
+            delattr(Actor, name)  # they are its parent's
 
 
 def _numbers(pose: Any) -> npt.NDArray[np.float64]:

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import difflib
+from dataclasses import dataclass, field
 
+from envs.assets import Archive
 from envs.base import SceneError
+from envs.mikasa import vla
+from envs.mikasa.assets import BULB, MUG
 
 
 @dataclass(frozen=True)
 class TaskFacts:
-    """One task. env_id: upstream's name for it; instruction: the protocol's sentence; hidden: attributes of the
-    environment, set at reset, that decide what is right; mug: it needs the mug's files; things: what the expert is
-    told of, by kind -> names of actors (`cubes` in the order of their colours)."""
+    """One task. env_id: upstream's name for it; instruction: the protocol's sentence (empty: what upstream says in
+    the scene); hidden: attributes of the environment, set at reset, that decide what is right (none named: all the
+    task has); things: what the expert is told of, by kind -> names of actors (`cubes` in the order of their colours);
+    files: what it needs beside the package; still: the arm is held still until cue and pause are over."""
 
     env_id: str
-    instruction: str
-    hidden: tuple[str, ...]
-    things: dict[str, tuple[str, ...]]
-    mug: bool = False
+    instruction: str = ""
+    hidden: tuple[str, ...] = ()
+    things: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    files: tuple[Archive, ...] = ()
+    still: bool = False
 
 
 def _remember(colours: int) -> TaskFacts:
@@ -35,7 +41,7 @@ TASKS = {
         instruction="Memorize the position of the cup covering the ball, then pick that cup",
         hidden=("cup_with_ball_number", "ball_initial_pose", "object_zs"),
         things={"mugs": ("mug_left", "mug_center", "mug_right"), "ball": ("red_ball",)},
-        mug=True,
+        files=(MUG,),
     ),
     "intercept_medium": TaskFacts(
         env_id="InterceptMedium-v0",
@@ -52,7 +58,11 @@ TASKS = {
 
 
 def facts(task: str) -> TaskFacts:
-    """The task of that name. Raises SceneError naming those there are."""
+    """The task of that name, of `TASKS` or `envs.mikasa.vla.TASKS`. Raises SceneError naming those there are."""
+    if task in vla.TASKS:
+        files = (*((MUG,) if vla.TASKS[task] == "shell game" else ()), *((BULB,) if vla.has_lamp(task) else ()))
+        return TaskFacts(env_id=f"{task}-VLA-v0", files=files, still=vla.held_still(task))
     if task not in TASKS:
-        raise SceneError(f"MIKASA-Robo has no task {task!r} here; there are {', '.join(TASKS)}")
+        near = difflib.get_close_matches(task, [*TASKS, *vla.TASKS], n=3, cutoff=0.5) or TASKS
+        raise SceneError(f"MIKASA-Robo has no task {task!r} here; there are {', '.join(near)}")
     return TASKS[task]

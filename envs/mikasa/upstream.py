@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from envs.assets import place
-from envs.mikasa.assets import ASSETS
+from envs.mikasa.assets import ASSETS, BULB
 from envs.mikasa.driver import use_driver
 
 CONTROL = "pd_ee_delta_pose"
@@ -62,9 +62,13 @@ def build(env_id: str, size: int, renderer: str) -> Any:
     """
     logging.getLogger("mani_skill").setLevel(logging.ERROR)
     import gymnasium
-    import mikasa_robo_suite.rl.memory_envs  # type: ignore[import-not-found]  # noqa: F401 - registers them
+    import mikasa_robo_suite.rl.memory_envs  # type: ignore[import-not-found]
+    import mikasa_robo_suite.vla.memory_envs  # type: ignore[import-not-found]  # noqa: F401
     import torch
+    from mikasa_robo_suite.vla.utils import shapes  # type: ignore[import-not-found]
 
+    # Upstream looks for the bulb beside this file, where the package leaves it out.
+    shapes.__file__ = str(place(ASSETS, os.environ["MS_ASSET_DIR"]) / Path(BULB.into).parent / "shapes.py")
     kept_renderer(renderer)
     torch.set_num_threads(1)  # tiny tensors: more threads only get in the way of other workers
     made = gymnasium.make(

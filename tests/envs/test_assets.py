@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from envs.assets import Archive, Assets, AssetsMissing, digest_of, identity, place, require, stand_ins
+from envs.assets import Archive, Assets, AssetsMissing, digest_of, digests, place, require, stand_ins
 from suites.protocol import load_suite, suite_names
 
 MADE = Assets(
@@ -63,10 +63,10 @@ def test_a_missing_file_is_named_with_its_folder_and_the_command_that_brings_it(
 
 def test_other_bytes_are_other_assets(tmp_path: Path) -> None:
     one, same, other = (fill(tmp_path / name, two=text) for name, text in (("a", "2"), ("b", "2"), ("c", "3")))
-    assert identity(MADE, one) == identity(MADE, same) != identity(MADE, other)
+    assert digests(MADE, one) == digests(MADE, same) != digests(MADE, other)
     assert digest_of(one) == digest_of(same) != digest_of(other)
     (other / "deep" / "er" / "one.txt").unlink()
-    assert identity(MADE, other) == ""
+    assert list(digests(MADE, other)) == ["deep/er/two.txt"]
 
 
 def test_stand_ins_are_known_by_their_list_beside_or_above_and_by_their_bytes(tmp_path: Path) -> None:

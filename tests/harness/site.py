@@ -41,7 +41,7 @@ def handler(site: Site) -> type[BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             wanted = self.headers.get("Range", "")
             site.asked.append(wanted)
-            if site.to and self.path == "/file":
+            if site.to and self.path.startswith("/file"):
                 self.send_response(302)
                 self.send_header("Location", site.to)
                 self.send_header("Content-Length", "0")

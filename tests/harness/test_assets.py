@@ -53,7 +53,7 @@ def made(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Assets:
     monkeypatch.setenv("MEMVLA_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("MADE_ASSETS", raising=False)
     site.content = packed(top__data__a="1", top__data__b="2", top__code="3")
-    archive = Archive(site.url, needed=("a", "b"), keep="*/data")
+    archive = Archive(f"{site.url}.zip", needed=("a", "b"), keep="*/data")
     return Assets("made", "the made-up files", (archive,), ("MADE_ASSETS",))
 
 
@@ -91,7 +91,7 @@ def test_a_checksum_nobody_published_is_remembered_and_another_file_is_refused(
     bring(made, said, said.show)
     first = hashlib.sha256(site.content).hexdigest()
     assert any(f"remembered as {first[:16]}" in line for line in said)
-    assert json.loads((tmp_path / "home/assets/made.json").read_text())[site.url]["sha256"] == first
+    assert json.loads((tmp_path / "home/assets/made.json").read_text())[made.archives[0].url]["sha256"] == first
     (folder(tmp_path) / "a").unlink()
     site.content = packed(top__data__a="other", top__data__b="2")
     with pytest.raises(AssetError, match=rf"another file than on .*was {first}.*made\.json"):
@@ -152,13 +152,22 @@ def test_only_the_archive_that_is_missing_is_brought(made: Assets, site: Site, s
     require(both)
 
 
+def test_a_file_that_is_no_archive_is_put_in_place_as_it_is(
+    made: Assets, site: Site, said: Said, tmp_path: Path
+) -> None:
+    sha256 = hashlib.sha256(site.content).hexdigest()
+    plain = replace(made, archives=(Archive(site.url, needed=("bulb.glb",), into="deep", sha256=sha256),))
+    bring(plain, said, said.show)
+    assert (folder(tmp_path) / "deep" / "bulb.glb").read_bytes() == site.content
+
+
 def test_an_official_place_out_of_reach_is_said_with_the_option_and_the_variable(
     made: Assets, site: Site, said: Said
 ) -> None:
     site.status = 403
     with pytest.raises(
         Unreachable,
-        match=r"403 Forbidden.*must come from there.*memvla setup made assets=DIR.*MADE_ASSETS=DIR.*FILE\.zip",
+        match=r"403 Forbidden.*official place.*memvla setup made assets=DIR.*MADE_ASSETS=DIR.*FILE\.zip",
     ):
         bring(made, said, said.show)
 
@@ -181,7 +190,7 @@ def test_a_folder_or_an_archive_of_the_users_own_will_do(made: Assets, site: Sit
     folder(tmp_path).unlink()
     file = tmp_path / "by_hand.zip"
     file.write_bytes(site.content)
-    with pytest.raises(AssetError, match=f"that of {site.url} is 000"):
+    with pytest.raises(AssetError, match=f"that of {made.archives[0].url} is 000"):
         bring(with_archive(made, sha256="0" * 64), said, said.show, str(file))
     bring(made, said, said.show, str(file))
     assert file.exists()
@@ -235,7 +244,7 @@ def test_setup_brings_the_assets_of_a_suite_named_by_itself_or_by_its_benchmark(
     assert not folder(tmp_path).exists()
     setting_up.setup(["made"], shown)
     require_assets(suite)
-    assert len(record(suite)["made"]["digest"]) == 64
+    assert sorted(record(suite)["made"]["files"]) == ["a", "b"]
     assert "nothing to build" in text(shown)
 
 

@@ -49,11 +49,13 @@ def test_a_manifest_from_before_assets_were_written_down_is_read(tmp_path: Path)
 
 
 def test_other_assets_refuse_to_carry_a_run_on_and_new_ones_do_not() -> None:
-    mug = {"digest": "ab", "stand_ins": {"mug.obj": "a cylinder"}}
-    refuse_resume(manifest(), manifest(assets={"mikasa": mug}))
-    refuse_resume(manifest(assets={"mikasa": mug}), manifest(assets={"mikasa": mug}))
-    with pytest.raises(ManifestError, match=r"assets mikasa\.digest: was 'ab', is 'cd'"):
-        refuse_resume(manifest(assets={"mikasa": mug}), manifest(assets={"mikasa": {"digest": "cd", "stand_ins": {}}}))
+    def having(**files: str) -> Manifest:
+        return manifest(assets={"mikasa": {"files": files, "stand_ins": {}}})
+
+    refuse_resume(manifest(), having(mug="ab"))
+    refuse_resume(having(mug="ab"), having(mug="ab", lamp="cd"))
+    with pytest.raises(ManifestError, match=r"assets mikasa: mug: was 'ab', is 'cd'"):
+        refuse_resume(having(mug="ab"), having(mug="cd"))
 
 
 def test_tuples_and_lists_are_the_same_manifest(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def test_different_simulators_under_one_suite_are_loud(tmp_path: Path) -> None:
 
 def test_scores_with_stand_in_assets_are_marked_with_their_tasks_and_files(tmp_path: Path) -> None:
     marked = [record(trial=0, metrics={"stand_in_mug": 1.0}), record(trial=1, metrics={"stand_in_mug": 0.0})]
-    assets = {"mikasa": {"digest": "ab", "stand_ins": {"models/mug.obj": "a cylinder"}}}
+    assets = {"mikasa": {"files": {}, "stand_ins": {"models/mug.obj": "a cylinder"}}}
     path = run_folder(tmp_path / "a", manifest(suites=[plan(trials=2)], assets=assets), marked)
     said = texts(path)
     assert "STAND-IN ASSETS: expert on lab: 1 of 2 scored episodes (press)" in said
