@@ -15,6 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from envs import vulkan
 from envs.assets import home
 from envs.runtime import Runtime
 from harness.assets import state
@@ -27,6 +28,7 @@ PACKAGES = ("memvla-bench", "ray", "pyzmq", "numpy", "mujoco", "gymnasium", "tor
 def examine(console: Console) -> bool:
     """Print the state of machine, packages and simulators. Whether everything that is set up works."""
     _machine(console)
+    _vulkan(console)
     _packages(console)
     fine = _runtimes(console)
     _assets(console)
@@ -53,6 +55,41 @@ def gpu() -> str:
     ask = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"]
     done = subprocess.run(ask, capture_output=True, text=True, timeout=30)
     return "; ".join(done.stdout.split("\n")).strip("; ") or f"nvidia-smi failed: {done.stderr.strip()[:100]}"
+
+
+def _vulkan(console: Console) -> None:
+    """The driver that simulators on Vulkan draw with: the system's, and those that runtimes brought for themselves.
+
+    A system's driver that is too old is no fault where the runtime has one of its own.
+    """
+    drawing = {suite.runtime.name: suite for suite in _loadable() if vulkan.LOADER in suite.runtime.libraries}
+    if not drawing:
+        return
+    table = Table("Vulkan", "draws with", "")
+    named = next((name for name in vulkan.VARIABLES if os.environ.get(name)), "")
+    found, fit = _devices({})
+    cure = vulkan.CURE.format(suite=next(iter(drawing)))
+    table.add_row(
+        f"named by {named}" if named else "system", found, "" if fit else vulkan.CURE.format(suite=suite.name)
+    )
+    for name, each in drawing.items():
+        own = sorted((folder_of(each.runtime) / "vulkan").glob("*.json"))
+        if own and not named:
+            found, fit = _devices(dict.fromkeys(vulkan.VARIABLES, str(own[0])))
+            table.add_row(f"runtime {name}", found, vulkan.SLOW if fit and "software" in found else "")
+    console.print(table)
+
+
+def _devices(variables: dict[str, str]) -> tuple[str, bool]:
+    """The devices in words, and whether SAPIEN can draw with the first."""
+    try:
+        found = vulkan.ask(variables)
+    except RuntimeError as error:
+        return f"[yellow]{error}[/]", False
+    if not found:
+        return "[yellow]no device[/]", False
+    words = "\n".join(f"[{'green' if device.partially_bound else 'yellow'}]{device.said}[/]" for device in found)
+    return words, found[0].partially_bound
 
 
 def _packages(console: Console) -> None:

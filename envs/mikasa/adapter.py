@@ -177,8 +177,10 @@ class MikasaEnv(VLAEnv):
     def _held_still(self) -> bool:
         """Whether upstream's evaluation puts zeros for the policy's action now."""
         assert self._facts is not None
-        env = self._env
-        return self._facts.still and bool(env.elapsed_steps < env.cue_steps_per_env + env.empty_steps_per_env)
+        if not self._facts.still:
+            return False
+        pause = getattr(self._env, "empty_steps_per_env", 0)  # some of the shell games have none
+        return bool(self._env.elapsed_steps < self._env.cue_steps_per_env + pause)
 
     def _free(self) -> None:
         self._task, self._facts, self._shown = "", None, None

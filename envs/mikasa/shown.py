@@ -44,10 +44,12 @@ class Shown:
         env.evaluate = self._watched
 
     def _watched(self) -> dict[str, Any]:
-        """Upstream's `evaluate`, with the poses of things read from and written to a buffer."""
+        """Upstream's `evaluate`, with the poses of things read from and written to a buffer; then its part of the
+        observation, since some tasks note there what their reward needs, and without pictures nobody asks for it."""
         self._poses = {}
         with _caught(self._poses):
             self.evaluated = self._evaluate()
+            self._env._get_obs_extra(self.evaluated)
         return self.evaluated
 
     def position(self, name: str) -> npt.NDArray[np.float64]:
