@@ -69,9 +69,7 @@ def _vulkan(console: Console) -> None:
     named = next((name for name in vulkan.VARIABLES if os.environ.get(name)), "")
     found, fit = _devices({})
     cure = vulkan.CURE.format(suite=next(iter(drawing)))
-    table.add_row(
-        f"named by {named}" if named else "system", found, "" if fit else vulkan.CURE.format(suite=suite.name)
-    )
+    table.add_row(f"named by {named}" if named else "system", found, "" if fit else cure)
     for name, each in drawing.items():
         own = sorted((folder_of(each.runtime) / "vulkan").glob("*.json"))
         if own and not named:

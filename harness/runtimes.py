@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from envs.assets import home, place
+from envs.assets import home, named_by, place
 from envs.runtime import Runtime
 
 PACKAGES = ("harness", "envs", "policies", "suites", "reports")
@@ -36,11 +36,11 @@ def python_of(runtime: Runtime) -> Path:
 
 def environment_of(runtime: Runtime) -> dict[str, str]:
     """Environment variables of its processes: our packages and the user's own on the path, what the simulator needs
-    (what the user has set himself wins), and where its assets are."""
+    (what the user has set himself wins), and the folder of assets he named."""
     own = os.environ.get("PYTHONPATH", "")
     path = os.pathsep.join([str(source_view()), *(own.split(os.pathsep) if own else [])])
     needs = {name: os.environ.get(name, value) for name, value in runtime.env_vars.items()}
-    return {"PYTHONPATH": path, **needs, **{a.variables[0]: str(place(a)) for a in runtime.assets if place(a).is_dir()}}
+    return {"PYTHONPATH": path, **needs, **{a.variables[0]: str(place(a)) for a in runtime.assets if named_by(a)}}
 
 
 def wanted_stamp(runtime: Runtime) -> dict[str, str]:

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from envs import libero
+from envs.assets import cure
 from envs.base import VLAEnv
 from envs.libero_plus import variants
-from envs.libero_plus.assets import ARCHIVE, VARIABLE, find_assets, folder_of
+from envs.libero_plus.assets import ASSETS, find_assets, folder_of
 from envs.runtime import Runtime
 from envs.spec import EnvSpec
 
@@ -38,8 +39,9 @@ RUNTIME = Runtime(
     name="libero_plus",
     requirements=Path(__file__).parent / "requirements.txt",
     libraries={**libero.RUNTIME.libraries, "libMagickWand-6.Q16.so.6": "libmagickwand-6.q16-6"},
-    env_vars={**libero.RUNTIME.env_vars, VARIABLE: ""},  # named so that workers are told what the driver was
+    env_vars=libero.RUNTIME.env_vars,
     probe="from envs.libero_plus.probe import probe; print(probe())",
+    assets=(ASSETS,),
 )
 
 
@@ -94,7 +96,7 @@ def not_covered(names: Iterable[str], suite: str, renderer: str = "", assets: st
     if find_assets(assets) is not None:
         return {}
     reason = (
-        f"needs the benchmark's own assets: unpack {ARCHIVE} into a folder and name it with {VARIABLE}=FOLDER; "
-        "LIBERO's assets do not hold its textures, lights and added objects"
+        "needs the benchmark's own assets, since LIBERO's do not hold its textures, lights and added objects: "
+        f"{cure(ASSETS, assets)}"
     )
     return {name: reason for name in names if variants.of_name(name).needs_archive}

@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy.typing as npt
 
+from envs.assets import cure
 from envs.base import SceneError
 from envs.libero import instruction
 from envs.libero.adapter import LiberoEnv
 from envs.libero.simulation import Simulation
 from envs.libero.upstream import TaskFiles
 from envs.libero_plus import upstream, variants
-from envs.libero_plus.assets import ARCHIVE, VARIABLE
+from envs.libero_plus.assets import ASSETS
 from envs.libero_plus.noise import noisy
 from envs.libero_plus.variants import Variant
 from envs.spec import EnvSpec, Image
@@ -67,10 +68,7 @@ class LiberoPlusEnv(LiberoEnv):
     def files(self, task: str) -> VariantFiles:
         variant = variants.of_name(task, self._suites)
         if variant.needs_archive and self._assets is None:
-            raise SceneError(
-                f"{task} is not covered: it needs the benchmark's own assets; unpack {ARCHIVE} into a folder and name "
-                f"it with {VARIABLE}=FOLDER"
-            )
+            raise SceneError(f"{task} is not covered: it needs the benchmark's own assets; {cure(ASSETS)}")
         problem = upstream.problem_file(variant)
         if not problem.is_file():
             raise SceneError(

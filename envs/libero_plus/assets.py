@@ -1,12 +1,12 @@
-"""Where the benchmark's own assets lie: textures, lights and added objects that LIBERO does not have."""
+"""The benchmark's own assets: textures, lights and added objects that LIBERO does not have; from where, and where."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
+from envs.assets import Archive, Assets, named_by, place, require
+
 VARIABLE = "MEMVLA_LIBERO_PLUS_ASSETS"
-ARCHIVE = "assets.zip of the data set Sylvest/LIBERO-plus on the Hugging Face hub"
 CLASSIFICATION = "task_classification.json"
 NEEDED = (
     "scenes/tabletop_table_Tiles01_COL_VAR1_6K.xml",
@@ -15,15 +15,32 @@ NEEDED = (
 )
 """One file of each kind: a texture, a light, an added object."""
 
-
-class AssetsMissing(RuntimeError):
-    """A folder that was named does not hold the assets. The message names it, the first missing file, the cure."""
+ASSETS = Assets(
+    name="libero_plus",
+    title="LIBERO-Plus's own textures, lights and objects",
+    optional="3,047 of LIBERO-Plus's 10,030 variants",
+    variables=(VARIABLE,),
+    archives=(
+        Archive(
+            url="https://huggingface.co/datasets/Sylvest/LIBERO-plus/resolve/dd2bd61b7d9a6fef1abc52d606e983b41886a149/"
+            "assets.zip",
+            sha256="96764a4bfbdaea98d4411598caeab235458318fe0f549611b93d1a323027b3cf",
+            size=6_395_849_578,
+            # The folder of its author's machine from which it was packed.
+            keep="inspire/hdd/project/embodied-multimodality/public/syfei/libero_new/release/dataset/LIBERO-plus-0/assets",
+            into="assets",
+            needed=NEEDED,
+            most_bytes=12 * 2**30,  # 8,953,192,654 bytes in 448,799 files
+            most_files=500_000,
+        ),
+    ),
+)
 
 
 def folder_of(folder: str = "") -> Path:
-    """Where they are looked for, whether they are there or not."""
-    home = Path(os.environ.get("MEMVLA_HOME") or Path.home() / ".memvla")
-    chosen = Path(folder or os.environ.get(VARIABLE) or home / "assets" / "libero_plus").expanduser().resolve()
+    """Where they are looked for, whether they are there or not: the folder that holds `assets`, if that itself is
+    named."""
+    chosen = place(ASSETS, folder)
     return chosen.parent if chosen.name == "assets" and not (chosen / "assets").is_dir() else chosen
 
 
@@ -34,12 +51,6 @@ def find_assets(folder: str = "") -> Path | None:
     Raises AssetsMissing for a folder that was named and does not hold them.
     """
     chosen = folder_of(folder)
-    missing = [name for name in NEEDED if not (chosen / "assets" / name).is_file()]
-    if not missing:
+    if all((chosen / name).is_file() for name in ASSETS.needed):
         return chosen
-    if not (folder or os.environ.get(VARIABLE)):
-        return None
-    raise AssetsMissing(
-        f"LIBERO-Plus's own assets are not in {chosen}: assets/{missing[0]} is missing; unpack {ARCHIVE} there, or "
-        f"leave {VARIABLE} unset to run the variants that LIBERO's assets are enough for"
-    )
+    return require(ASSETS, folder) if named_by(ASSETS, folder) else None

@@ -74,7 +74,7 @@ def test_noise_is_on_agentview_alone_new_at_every_step_and_the_same_when_drawn_a
 
 
 def test_variants_beyond_liberos_assets_name_the_archive(env: VLAEnv) -> None:
-    with pytest.raises(SceneError, match=rf"not covered.*{assets.VARIABLE}"):
+    with pytest.raises(SceneError, match=r"not covered.*memvla setup libero_plus.*MEMVLA_LIBERO_PLUS_ASSETS"):
         reset(env, BACKGROUND.name)
     with pytest.raises(SceneError, match="did you mean"):
         reset(env, NOISE[0] + "9")
