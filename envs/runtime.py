@@ -31,7 +31,9 @@ class Runtime:
     statements that fail unless the environment works; they may print one line to show. prepare: called by
     `memvla setup` once the packages are in, with the environment's folder and a function that says a line: brings what
     no package index has (a graphics driver, say) into that folder; raises RuntimeError naming the cure. assets: files
-    beside the packages, downloaded by `memvla setup` or named by the user.
+    beside the packages, downloaded by `memvla setup` or named by the user. fast_first_frame: for
+    `memvla setup --fast-cpu-first-frame`: makes the first picture of a process quick on a software renderer, the pixels
+    proven the same; called with the environment's folder, says what it did; raises RuntimeError.
     """
 
     name: str = ""
@@ -41,3 +43,4 @@ class Runtime:
     probe: str = ""
     prepare: Callable[[Path, Callable[[str], None]], None] | None = None
     assets: tuple[Assets, ...] = ()
+    fast_first_frame: Callable[[Path], str] | None = None

@@ -26,7 +26,7 @@ CURE = (
 )
 SLOW = (
     "software: the first picture of every process takes 8 to 49 s (SAPIEN fills a table of its shading model in one "
-    "compute shader); once per worker, not per episode"
+    "compute shader); once per worker, not per episode; memvla setup {suite} --fast-cpu-first-frame makes it quick"
 )
 APPLICATION_INFO, INSTANCE_CREATE_INFO = 0, 1
 FEATURES_2, PROPERTIES_2 = 1000059000, 1000059001

@@ -188,6 +188,10 @@ def setup(
     suites: Annotated[list[str], typer.Argument(help="Suites or benchmarks, and assets=DIR.", metavar="SUITE...")],
     list_apt: Annotated[bool, typer.Option("--list-apt", help="Only print the Debian packages still missing.")] = False,
     assets: Annotated[bool, typer.Option(help="Also bring the benchmark's files from their official places.")] = True,
+    quick: Annotated[
+        bool,
+        typer.Option("--fast-cpu-first-frame", help="SAPIEN without a GPU: seconds instead of a minute, same pixels."),
+    ] = False,
 ) -> None:
     """Build the Python environment of suites from pinned requirements, and bring their assets. Safe to repeat.
 
@@ -199,7 +203,7 @@ def setup(
     if list_apt:
         print(" ".join(missing_packages(suites)))
         return
-    bring_all(suites, out, with_assets=assets)
+    bring_all(suites, out, with_assets=assets, quick=quick)
 
 
 @app.command()

@@ -19,7 +19,7 @@ from envs import vulkan
 from envs.assets import home
 from envs.runtime import Runtime
 from harness.assets import state
-from harness.runtimes import RuntimeNotReady, folder_of, missing_libraries, probe, state_of
+from harness.runtimes import CHANGES, RuntimeNotReady, folder_of, missing_libraries, probe, state_of
 from suites.protocol import Suite, SuiteError, load_suite, suite_names
 
 PACKAGES = ("memvla-bench", "ray", "pyzmq", "numpy", "mujoco", "gymnasium", "torch", "transformers", "diffusers")
@@ -74,8 +74,13 @@ def _vulkan(console: Console) -> None:
         own = sorted((folder_of(each.runtime) / "vulkan").glob("*.json"))
         if own and not named:
             found, fit = _devices(dict.fromkeys(vulkan.VARIABLES, str(own[0])))
-            table.add_row(f"runtime {name}", found, vulkan.SLOW if fit and "software" in found else "")
+            table.add_row(f"runtime {name}", found, _slow(each.runtime) if fit and "software" in found else "")
     console.print(table)
+
+
+def _slow(runtime: Runtime) -> str:
+    quick = (folder_of(runtime) / CHANGES).is_file()
+    return "software; the first picture was made quick" if quick else vulkan.SLOW.format(suite=runtime.name)
 
 
 def _devices(variables: dict[str, str]) -> tuple[str, bool]:

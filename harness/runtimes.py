@@ -18,6 +18,9 @@ from envs.runtime import Runtime
 
 PACKAGES = ("harness", "envs", "policies", "suites", "reports")
 STAMP = "memvla-runtime.json"
+CHANGES = "memvla-changes.json"
+"""In an environment: what was changed in its packages at the user's wish. Its workers report it, so that it stands in
+the manifest of every run."""
 
 
 class RuntimeNotReady(RuntimeError):
@@ -123,6 +126,20 @@ def build(runtime: Runtime, say: Callable[[str], None] = print) -> None:
     probe(runtime)
     stamp = folder / STAMP
     stamp.write_text(json.dumps(wanted_stamp(runtime), indent=1))
+
+
+def quicken(runtime: Runtime, say: Callable[[str], None] = print) -> None:
+    """Make the first picture quick, where the runtime offers it. Raises RuntimeNotReady where it cannot be done."""
+    if runtime.fast_first_frame is None:
+        say("this runtime has no slow first picture to make quick")
+        return
+    folder = folder_of(runtime)
+    try:
+        done = runtime.fast_first_frame(folder)
+    except RuntimeError as error:
+        raise RuntimeNotReady(f"runtime {runtime.name!r} is left as it is: {error}") from error
+    (folder / CHANGES).write_text(json.dumps({"fast_first_frame": done}))
+    say(f"  first picture made quick: {done}")
 
 
 def _commands(folder: Path, requirements: Path) -> list[list[str]]:

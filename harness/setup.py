@@ -14,7 +14,7 @@ from envs.assets import Assets
 from harness.assets import AssetError, bring
 from harness.downloads import DownloadError, Progress
 from harness.progress import LINE_EVERY_S
-from harness.runtimes import build, missing_libraries
+from harness.runtimes import build, missing_libraries, quicken
 from suites.protocol import Suite, SuiteError, load_suite, suite_names
 
 
@@ -29,10 +29,11 @@ def suite_called(name: str) -> Suite:
     return load_suite(name)  # raises, suggesting the nearest
 
 
-def setup(words: Sequence[str], console: Console, *, with_assets: bool = True) -> None:
+def setup(words: Sequence[str], console: Console, *, with_assets: bool = True, quick: bool = False) -> None:
     """Build what the suites named by `words` need, then bring their assets.
 
-    words: suites, and OPTION=DIR naming a folder for the one set of assets that has this option. Raises SuiteError,
+    words: suites, and OPTION=DIR naming a folder for the one set of assets that has this option. quick: make the first
+    picture on a software renderer quick. Raises SuiteError,
     AssetError, DownloadError, UnpackError or RuntimeNotReady. Assets that only some tasks need and that cannot be
     reached are told of and passed over.
     """
@@ -45,6 +46,8 @@ def setup(words: Sequence[str], console: Console, *, with_assets: bool = True) -
     for name, runtime in {suite.runtime.name: suite.runtime for suite in suites}.items():
         console.print(f"[bold]{name or 'main'}[/]")
         build(runtime, say)
+        if quick:
+            quicken(runtime, say)
     for assets in _assets_of(suites) if with_assets or chosen else ():
         try:
             with _display(console) as show:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.metadata
 import io
+import json
 import os
 import platform
 import resource
+import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from envs.base import VLAEnv
 from envs.conversions import Converter, converter
@@ -17,6 +21,7 @@ from envs.spec import Image
 from harness.plan import EpisodeSpec, Stage
 from harness.remote import Link, RemotePolicy
 from harness.rollout import EpisodeLog, Fault, Rollout, run_episode
+from harness.runtimes import CHANGES
 from policies.base import Policy
 from reports.records import EpisodeRecord
 
@@ -166,6 +171,8 @@ def versions() -> dict[str, str]:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
+    with contextlib.suppress(OSError):
+        found.update(json.loads((Path(sys.prefix) / CHANGES).read_text()))
     for variable in ("MUJOCO_GL", "VK_ICD_FILENAMES"):
         if variable in os.environ:
             found[variable] = os.environ[variable]

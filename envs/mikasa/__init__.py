@@ -22,6 +22,7 @@ from pathlib import Path
 from envs.base import VLAEnv
 from envs.mikasa.assets import ASSETS
 from envs.mikasa.driver import prepare
+from envs.mikasa.first_frame import quicken
 from envs.runtime import Runtime
 from envs.spec import ActionSpec, CameraSpec, EnvSpec, Gripper, Rotation
 
@@ -37,6 +38,7 @@ RUNTIME = Runtime(
     probe="from envs.mikasa.probe import probe; print(probe())",
     prepare=prepare,
     assets=(ASSETS,),
+    fast_first_frame=quicken,
 )
 
 ACTION = ActionSpec(

@@ -1,4 +1,7 @@
-"""MIKASA-Robo-VLA: every task resets and hashes, says what upstream says, and is held still where upstream does so."""
+"""MIKASA-Robo-VLA: tasks reset and hash, say what upstream says, and are held still where upstream holds them.
+
+One task of each family, as all 97 take six minutes; with MEMVLA_EVERY_TASK=1 every one.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,8 @@ if TYPE_CHECKING:
     from envs.mikasa.adapter import MikasaEnv
 
 SUITE, EXTRA = load_suite("mikasa_vla"), load_suite("mikasa_vla_extra")
-LAMPLESS = [name for name in vla.TASKS if not vla.has_lamp(name)]
+FIRST = {(family, vla.has_lamp(name)): name for name, family in reversed(vla.TASKS.items())}
+CHOSEN = list(vla.TASKS) if os.environ.get("MEMVLA_EVERY_TASK") else sorted(FIRST.values())
 SAMPLE = [
     "RememberColor3",
     "ShellGameShuffleTouch",
@@ -77,9 +81,9 @@ def test_the_suites_hold_every_task_upstream_registers_by_family(blind: MikasaEn
 
 
 @pytest.mark.timeout(900)
-def test_every_task_without_a_lamp_resets_hashes_and_says_its_sentence(blind: MikasaEnv) -> None:
-    found = {task: check(blind, task) for task in LAMPLESS}
-    assert len(set(found.values())) == len(LAMPLESS)
+def test_tasks_without_a_lamp_reset_hash_and_say_their_sentence(blind: MikasaEnv) -> None:
+    found = [check(blind, task) for task in CHOSEN if not vla.has_lamp(task)]
+    assert len(set(found)) == len(found) >= 11
 
 
 @pytest.fixture
@@ -101,19 +105,19 @@ def lit(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.timeout(900)
-def test_every_task_with_a_lamp_resets_hashes_and_says_its_sentence(lit: Path) -> None:
+def test_tasks_with_a_lamp_reset_hash_and_say_their_sentence(lit: Path) -> None:
     """In a process of its own: ManiSkill reads its folder once."""
     script = (
-        "from envs.mikasa import make, vla\nfrom tests.envs.mikasa.test_vla import check\n"
+        "from envs.mikasa import make, vla\nfrom tests.envs.mikasa.test_vla import CHOSEN, check\n"
         "env = make(); env.select((), privileged=True)\n"
-        "for task in vla.TASKS:\n    if vla.has_lamp(task): print('hash', check(env, task), env.metrics())\n"
+        "for task in CHOSEN:\n    if vla.has_lamp(task): print('hash', check(env, task), env.metrics())\n"
     )
     root = Path(__file__).resolve().parents[3]
     surroundings = {**os.environ, "MEMVLA_MIKASA_ASSETS": str(lit), "PYTHONPATH": str(root)}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=surroundings, cwd=root)
     assert done.returncode == 0, done.stderr[-2000:]
     lines = [line for line in done.stdout.splitlines() if line.startswith("hash")]
-    assert len(set(lines)) == sum(map(vla.has_lamp, vla.TASKS))
+    assert len(set(lines)) == sum(map(vla.has_lamp, CHOSEN)) >= 6
     made = (lit / "STANDINS.json").is_file()
     assert all(("stand_in_bulb" in line) == made for line in lines)
 
