@@ -15,7 +15,7 @@ from harness import collecting, new, reporting, robot, serve
 
 app = typer.Typer(
     name="memvla",
-    help="Evaluate robot policies that remember: LIBERO, SimplerEnv, MIKASA-Robo, CALVIN and the lab benchmark.",
+    help="Evaluate robot policies that remember: LIBERO(-Plus), SimplerEnv, MIKASA-Robo, CALVIN and the lab benchmark.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",

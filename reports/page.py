@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from reports import plots, tables, videos
+from reports import chains, plots, tables, videos
 from reports.document import Document
 from reports.summary import Group, Note, Run, groups_on, suites_of
 from reports.tables import shortened
@@ -37,6 +37,8 @@ def render(
         "notes": notes,
         "groups": [group for suite in suites for _, group in groups_on(runs, suite)],
         "overall": tables.overall(runs),
+        "chains": chains.chain_table(runs),
+        "subtasks": chains.subtask_table(runs),
         "intervals": _svg(plots.interval_plot(runs)),
         "suites": [
             (suite, _svg(plots.task_bars(runs, suite)), shortened(tables.per_task(runs, suite))) for suite in suites

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reports import tables, terminal
+from reports import chains, tables, terminal
 from reports.forms import csv_rows, markdown_note, markdown_table, write_files
 from reports.summary import Group, Note, Run, groups_on, headline, incomplete, load, notes, suites_of
 from reports.tables import Table
@@ -64,8 +64,9 @@ class Report:
         return write_files(folder, texts)
 
     def _tables(self) -> list[Table]:
-        found: list[Table | None] = [tables.overall(self.runs)]
+        found: list[Table | None] = [tables.overall(self.runs), chains.chain_table(self.runs)]
         found += [tables.per_task(self.runs, suite) for suite in suites_of(self.runs)]
+        found += [chains.subtask_table(self.runs)]
         found += [tables.paired(self.runs), tables.seconds(self.runs), tables.voids(self.runs)]
         return [table for table in found if table is not None]
 
@@ -94,6 +95,12 @@ def _manifest_table(runs: Sequence[Run]) -> Table:
 # ---------------------------------------------------------------------- CSV
 
 
+def _chain_columns(group: Group) -> dict[str, float | None]:
+    found = chains.average_length(group)
+    low, high = (found.interval.low, found.interval.high) if found.interval else (None, None)
+    return {"mean_chain_length": found.value, "chain_length_low": low, "chain_length_high": high}
+
+
 def _csv_row(run: Run, group: Group) -> dict[str, Any]:
     rate, plan = group.rate, group.suite
     interval = asdict(rate.interval) if rate.interval else {"low": None, "high": None}
@@ -118,6 +125,7 @@ def _csv_row(run: Run, group: Group) -> dict[str, Any]:
         "mean_steps_of_successes": sum(done) / len(done) if done else None,
         "mean_calls": sum(r.calls for r in group.scored) / n if n else None,
         "mean_score": group.score.value,
+        **_chain_columns(group),
         "right_choices": group.choices("right_choices"),
         "wrong_choices": group.choices("wrong_choices"),
         "void_scenes": group.void_scenes,

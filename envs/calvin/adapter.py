@@ -68,10 +68,14 @@ class CalvinEnv(VLAEnv):
         published rule fixes the start."""
         self.start_at(chain, *start_of(chain.state))
 
+    def build(self, assets: Path, scene: str) -> World:
+        """The world that moves; the second back end has its own."""
+        return World(assets, scene)
+
     def start_at(self, chain: Chain, robot: npt.NDArray[np.float64], scene: npt.NDArray[np.float64]) -> None:
         """Stand at robot_obs [15] and scene_obs [24] (blocks in the scene's order), `chain` before it."""
         if self._world is None:
-            self._world = World(self._assets, self._letter)
+            self._world = self.build(self._assets, self._letter)
             self._painter = Painter(self._world, self.env_spec, self._renderer)
         self._world.reset(robot, scene)
         self._chain, self._done, self._taken = chain, 0, 0

@@ -23,8 +23,9 @@ _PURE = frozenset(
 class Bullet:
     """A world without a window. `Bullet().loadURDF(...)` is `pybullet.loadURDF(..., physicsClientId=this one)`."""
 
-    def __init__(self) -> None:
-        self.client: int = pybullet.connect(pybullet.DIRECT)
+    def __init__(self, client: int | None = None) -> None:
+        """client: of a world that somebody else has opened (None: a new one)."""
+        self.client: int = pybullet.connect(pybullet.DIRECT) if client is None else client
         if self.client < 0:
             raise RuntimeError("PyBullet gave no physics client (it allows 1024 at a time)")
 

@@ -287,8 +287,8 @@ def _model_digest(model: mujoco.MjModel) -> str:
         (model.vis.map, "map."),
     ):
         for name in sorted(dir(owner)):
-            if name.startswith("_") or name == "paths":
-                continue
+            if name.startswith("_") or name in ("paths", "npaths") or name.endswith("_pathadr"):
+                continue  # where files lie, and how long those names are, is the machine's and not the scene's
             value = getattr(owner, name)
             if isinstance(value, np.ndarray):
                 digest.update(f"{prefix}{name}|{value.dtype.str}|{value.shape}\n".encode())

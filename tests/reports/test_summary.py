@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -151,3 +152,25 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     (path / "episodes.sqlite").unlink()
     with pytest.raises(RecordError, match="not found"):
         load([tmp_path])
+
+
+def test_what_a_machine_could_not_cover_is_neither_a_failure_nor_not_run(tmp_path: Path) -> None:
+    made = plan(tasks=("a", "b", "c"), not_covered={"needs the archive": ["b", "c"]})
+    run_folder(tmp_path / "x", manifest("x", [made]), [record("success", task="a")])
+    (run,) = load([tmp_path])
+    group = run.groups[0]
+    assert (group.not_covered, group.not_run, group.void_scenes) == (2, 0, 0)
+    assert [each.not_covered for each in run.task_groups["lab"]] == [0, 1, 1]
+    assert group.rate.value == 1.0
+    assert headline([run]).kind == "incomplete"
+    assert "2 are not covered here" in headline([run]).text
+    assert any("2 not covered (needs the archive)" in note.text for note in notes([run]))
+
+
+def test_a_manifest_from_before_coverage_was_written_down_is_read(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path / "x", manifest("x"), [record()])
+    path = folder / "manifest.json"
+    data = json.loads(path.read_text())
+    del data["suites"][0]["not_covered"]
+    path.write_text(json.dumps(data))
+    assert load([folder])[0].groups[0].not_covered == 0
