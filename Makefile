@@ -19,7 +19,7 @@ $(VENV)/.installed: pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found: install Python 3.11, or say make PYTHON=/path/to/python3.11"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch==2.13.0
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable '.[models,serve,train,dev]' --config-settings editable_mode=compat
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable '.[models,serve,train,docs,dev]' --config-settings editable_mode=compat
 	touch $@
 
 eval: setup
