@@ -6,7 +6,7 @@ several episodes mix. `memvla check` fails all of these, as it should.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,9 @@ class ControlPolicy(MemoryVLAPolicy):
         if self._control == "shared" and self.live() > 1:
             return
         super().forget([0] if self._control == "shared" else slots)
+
+    def undo(self, slots: list[int]) -> Callable[[], None]:
+        return super().undo([0] if self._control == "shared" else slots)
 
     def end(self, episodes: Sequence[EpisodeId]) -> None:
         for episode in episodes:

@@ -19,29 +19,31 @@ from policies.vla.model import VLM
 
 
 class GoalHead(nn.Module):
-    """What a cognition token [N, 1, D] itself says of the task: where the hand acts next, as logits [N, 3, bins], and
-    by one linear map the chunk to come, [N, C, A]. Only training uses it.
+    """What tokens [N, P, D] (the cognition token, the perceptual tokens) themselves say of the task, taken together:
+    where the hand acts next, as logits [N, 3, bins], and by one linear map the chunk to come, [N, C, A]. Only training
+    uses it.
 
     The models this family starts from have learned to name actions in that token. The action expert of a small model
     that starts without needs tens of thousands of updates until it heeds its condition.
     """
 
-    def __init__(self, config: ModelConfig, bins: int) -> None:
+    def __init__(self, config: ModelConfig, bins: int, width: int | None = None) -> None:
         super().__init__()
-        width, self.bins = config.language.width, bins
+        width, self.bins = width or config.language.width, bins
         self.shape = (config.expert.chunk, config.action)
         self.net = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, 3 * bins))
         self.chunk = nn.Linear(width, config.expert.chunk * config.action)
 
-    def forward(self, cognition: Tensor) -> tuple[Tensor, Tensor]:
-        logits: Tensor = self.net(cognition[:, 0])
-        return logits.reshape(-1, 3, self.bins), self.chunk(cognition[:, 0]).reshape(-1, *self.shape)
+    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        said = tokens.mean(1)
+        logits: Tensor = self.net(said)
+        return logits.reshape(-1, 3, self.bins), self.chunk(said).reshape(-1, *self.shape)
 
-    def loss(self, cognition: Tensor, batch: PolicyBatch) -> Tensor:
+    def loss(self, tokens: Tensor, batch: PolicyBatch) -> Tensor:
         """Cross-entropy (mean over the three axes) and squared error of the chunk, both as means over all frames."""
         if batch.goals is None:
             raise ValueError("the batch does not say where the hand acts next")
-        logits, chunk = self(cognition)
+        logits, chunk = self(tokens)
         where = -(batch.goals * logits.log_softmax(-1)).sum(-1).mean(-1)
         off = ((chunk - batch.chunks) ** 2).mean((1, 2))
         loss: Tensor = ((where + off) * batch.weight).sum() / batch.frames
@@ -65,17 +67,31 @@ class Grounding(nn.Module):
 class PolicyTraining(nn.Module):
     """A policy network with what training needs around it: `forward(batch)` gives its losses.
 
-    goal_weight: of the loss of `GoalHead` (0: none).
+    goal_weight: of the loss of `GoalHead` on the cognition token (0: none); seen_weight: of that on the perceptual
+    tokens as the action expert sees them (0: none; CogACT's sees none).
     """
 
-    def __init__(self, network: nn.Module, config: ModelConfig, *, goal_weight: float = 0.0, bins: int = 24) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        config: ModelConfig,
+        *,
+        goal_weight: float = 0.0,
+        seen_weight: float = 0.0,
+        bins: int = 24,
+    ) -> None:
         super().__init__()
         self.network: Any = network  # one of the families' networks, which share no class
-        self.config, self.goal_weight = config, goal_weight
+        self.config = config
+        self.weights = {"goal": goal_weight, "goal_now": goal_weight, "goal_seen": seen_weight}
         self.goal = GoalHead(config, bins) if goal_weight else None
         # Told before memory too: a frame that shows a cue must itself say where it leads, or nothing would reward
         # storing it (entries are detached).
-        self.goal_now = GoalHead(config, bins) if goal_weight and isinstance(network, MemoryVLANetwork) else None
+        remembers = isinstance(network, MemoryVLANetwork)
+        self.goal_now = GoalHead(config, bins) if goal_weight and remembers else None
+        # And told by the perceptual tokens, which alone hold what was imagined: the action expert's attention to them
+        # starts silent, and little else would tell a small model to make imagination legible.
+        self.goal_seen = GoalHead(config, bins, config.perception) if seen_weight and remembers else None
 
     def forward(self, batch: PolicyBatch) -> dict[str, Tensor]:
         """`loss` and its parts, each the mean over the frames of the whole batch once processes are averaged."""
@@ -86,10 +102,12 @@ class PolicyTraining(nn.Module):
             parts["goal"] = self.goal.loss(cognition, batch)
         if self.goal_now is not None:
             parts["goal_now"] = self.goal_now.loss(seen, batch)
+        if self.goal_seen is not None and perception is not None:
+            parts["goal_seen"] = self.goal_seen.loss(perception, batch)
         loss = parts["action"]
-        for name in ("goal", "goal_now"):
+        for name, weight in self.weights.items():
             if name in parts:
-                loss = loss + self.goal_weight * parts[name]
+                loss = loss + weight * parts[name]
         return {"loss": loss, **{name: part.detach() for name, part in parts.items()}}
 
     def _remember(self, seen: Tensor, vision: Tensor, batch: PolicyBatch) -> tuple[Tensor, Tensor | None]:
