@@ -133,6 +133,21 @@ class BatchMaker:
             raise DemoError(f"{demo}: it has {found} numbers of proprioception, the model reads {self.config.state}")
         return demo.state
 
+    @property
+    def augmented(self) -> bool:
+        """Whether pictures are changed at random."""
+        return self._augment is not None
+
+    def film(self, demo: int) -> np.ndarray[Any, Any]:
+        """What a world model sees of a demonstration: its first view, uint8 [T, image, image, 3]."""
+        return np.stack([self._view(demo, self.cameras[0], t) for t in range(len(self.demos[demo]))])
+
+    def world_ids(self, demo: int) -> list[int]:
+        """Its instruction in the world model's ids."""
+        if self._world_ids is None:
+            raise DemoError("no world model's ids were asked for")
+        return self._world_ids[demo]
+
     def state_scale(self) -> tuple[Floats, Floats]:
         """Mean and standard deviation of the proprioception over all frames, float32 [D] each."""
         if self._states is None:

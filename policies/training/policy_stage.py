@@ -20,6 +20,7 @@ from policies.training.augmentation import Augmentation
 from policies.training.batches import BatchMaker, PolicyBatch
 from policies.training.data import Data, read_data
 from policies.training.demos import Demo, DemoError
+from policies.training.dreams import Dreams
 from policies.training.losses import PolicyTraining
 from policies.training.sampling import GroupSampler, Mixture, StreamPiece, StreamSampler
 from policies.training.windows import CallSampler, Piece
@@ -59,10 +60,12 @@ class PolicyStage:
         tokenizer: Any,
         card: str,
         half: bool,
+        dreams: Dreams | None = None,
     ) -> None:
         self.module: nn.Module = training
         self._training, self._data, self._maker, self._sampler = training, data, maker, sampler
         self._tokenizer, self._card, self._half = tokenizer, card, half
+        self._dreams = dreams
         vlm: Any = training.network.vlm
         self.blocks: tuple[nn.Module, ...] = (*vlm.llm_backbone.model.layers,)
         self.frames = round(sum(sampler.draw(update, 0, 1)[1] for update in range(20)) / 20)
@@ -70,7 +73,8 @@ class PolicyStage:
     def draw(self, update: int, rank: int, world: int) -> PolicyBatch:
         """See `policies.training.stage.Stage`."""
         pieces, frames = self._sampler.draw(update, rank, world)
-        return self._maker.batch([p.with_past() if isinstance(p, StreamPiece) else p for p in pieces], frames)
+        pieces = [p.with_past() if isinstance(p, StreamPiece) else p for p in pieces]
+        return self._maker.batch(pieces, frames, self._dreams.maps(pieces) if self._dreams else None)
 
     def save(self, folder: Path, state: dict[str, Tensor]) -> None:
         """Write a policy in our own format: what training alone needed is left out."""
@@ -118,6 +122,7 @@ def policy_stage(
     augment: bool = False,
     card: str = "",
     half: bool = False,
+    dreams: int = 0,
     seed: int = 0,
 ) -> PolicyStage:
     """Train a policy on demonstrations.
@@ -131,8 +136,9 @@ def policy_stage(
     training); pieces: episodes a batch (`stream`: streams side by side); longest: most frames of each; weights: of
     tasks (`calls`) or datasets; repeats: noisings of a frame; drop: share of dropped conditions; noisier: draw noisier
     diffusion steps more often; goal_weight, seen_weight, goal_bins: of the losses on where the hand acts next, told
-    by the cognition token and by the perceptual tokens; augment: pictures are
-    cropped and recoloured at random; half: weights are saved in float16.
+    by the cognition token and by the perceptual tokens; augment: pictures are cropped and recoloured at random; half:
+    weights are saved in float16; dreams: what the world model imagines from every frame is computed once, from so many
+    noises (0: anew in every update).
 
     Raises PolicyError or DemoError for options and data that do not go together.
     """
@@ -141,7 +147,7 @@ def policy_stage(
     labelled = [demo for demo in found.demos if demo.actions is not None]
     config = shaped(family, size, len(seen), numbers_of(labelled) if state else 0, model, world)
     words = read_tokenizer(Path(tokenizer)) if tokenizer else lab_tokenizer()
-    dreams = world_prompter(world)
+    told = world_prompter(world)
     torch.manual_seed(seed)
     network: Any = NETWORKS[family](config)
     maker = BatchMaker(
@@ -154,16 +160,17 @@ def policy_stage(
         drop=drop,
         noisier=noisier,
         waypoint_bins=goal_bins if goal_weight or seen_weight else 0,
-        world_prompter=dreams,
-        dream_shape=network.imagination.world.noise_shape if dreams else (),
+        world_prompter=told,
+        dream_shape=network.imagination.world.noise_shape if told and not dreams else (),
         augment=Augmentation() if augment else None,
     )
     training = PolicyTraining(network, config, goal_weight=goal_weight, seen_weight=seen_weight, bins=goal_bins)
     if state:
         scale_state(network.vlm, maker)
     prepare(training, start=start, grounding=grounding, world=world)
+    kept = Dreams(network.imagination.world, maker, dreams, seed) if dreams and world else None
     chosen = sampler_of(sampler, labelled, config.expert.execute, pieces, longest, seed, weights)
-    return PolicyStage(training, found, maker, chosen, tokenizer=words, card=card, half=half)
+    return PolicyStage(training, found, maker, chosen, tokenizer=words, card=card, half=half, dreams=kept)
 
 
 def sampler_of(

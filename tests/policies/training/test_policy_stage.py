@@ -113,6 +113,33 @@ def test_foresight_learns_from_videos_and_is_saved_as_a_grounding(data: str, tmp
         assert torch.equal(tensor, policy.network.vlm.state_dict()[name])
 
 
+def test_dreams_are_what_the_world_model_imagines_from_each_frame(data: str, tmp_path: Path) -> None:
+    options = preset("lab", "memoryvla_pp").imagination
+    assert options is not None
+    save_world(tmp_path / "world", WorldModel(options), lab_tokenizer(), 4)
+    given = {"family": "memoryvla_pp", "data": [data], "world": str(tmp_path / "world"), "seed": 3, **BOTH}
+    stage = policy_stage(dreams=1, **given)  # type: ignore[arg-type]
+    batch = stage.draw(5, 0, 1)
+    assert batch.maps is not None
+    assert batch.inputs.noise is None
+    pieces, _ = stage._sampler.draw(5, 0, 1)
+    world = stage.module.network.imagination.world  # type: ignore[union-attr]
+    row = 0
+    for piece in pieces:
+        length = len(stage._maker.demos[piece.demo])
+        shape = (length, *world.noise_shape)  # type: ignore[misc]
+        noise = np.random.default_rng((3, piece.demo, 0)).standard_normal(shape, dtype=np.float32)
+        some = torch.from_numpy(noise)[torch.from_numpy(piece.frames)]
+        rows = slice(row, row := row + len(piece.frames))
+        ids = batch.inputs.world_ids[rows]  # type: ignore[index]
+        expected = world.imagine(batch.inputs.pictures[rows, 0], ids, some)  # type: ignore[operator]
+        for level, right in zip(batch.maps, expected, strict=True):
+            torch.testing.assert_close(level[rows], right, rtol=2e-3, atol=2e-3)
+    assert torch.isfinite(stage.module(batch)["loss"])
+    with pytest.raises(PolicyError, match="do not go together"):
+        policy_stage(dreams=1, augment=True, **given)  # type: ignore[arg-type]
+
+
 def test_a_future_token_tells_of_its_own_patch(data: str) -> None:
     head = FutureHead(preset("lab", "memoryvla"), frames=2, grid=8)
     head.mix = torch.nn.Identity()  # type: ignore[assignment] # each token for itself
