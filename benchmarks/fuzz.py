@@ -340,8 +340,10 @@ def server_target(room: Path) -> Target:
 
 
 def config_target(room: Path) -> Target:
-    """Overrides of `memvla run`, composed."""
+    """Words of `memvla run`, `collect` and `serve`, composed."""
+    from harness.collect import compose_collect
     from harness.config import compose_run
+    from harness.serving.settings import compose_serve
 
     keys = (
         *(
@@ -367,20 +369,20 @@ def config_target(room: Path) -> Target:
             "policy.target",
         ),
     )
+    collect = ("collect.dir", "collect.trials", "collect.tasks", "collect.noise", "collect.what", "learner", "run.seed")
+    serve = ("serve.port", "serve.host", "serve.rate", "serve.token", "serve", "policy.memory", "serve.a.b", "policy")
     values = (
         *("1", "-1", "null", "[a,b]", "[", "{a:1}", "${oc.env:HOME}", "${run.seed}", "'", "a\nb", "\\", "1e400", "inf"),
         *("${oc.decode:1}", "!!python/object/apply:os.system [ls]", "é", "x" * 3000, "[" * 300, "true", ""),
     )
 
     def once(rng: random.Random) -> None:
-        words = [f"{rng.choice(keys)}={rng.choice([*values, str(atom(rng))])}" for _ in range(rng.randrange(1, 4))]
-        base = (
-            ["suite=lab_smoke", "policy=expert"]
-            if rng.random() < 0.9
-            else [f"suite={atom(rng)}", f"policy={atom(rng)}"]
-        )
+        compose, own = rng.choice([(compose_run, keys), (compose_collect, collect), (compose_serve, serve)])
+        words = [f"{rng.choice(own)}={rng.choice([*values, str(atom(rng))])}" for _ in range(rng.randrange(1, 4))]
+        noisy = rng.random() < 0.1
+        base = [f"suite={atom(rng)}", f"policy={atom(rng)}"] if noisy else ["suite=lab_smoke", "policy=expert"]
         with only_mistakes():
-            compose_run([*base, *words])
+            compose([*base, *words])
 
     return once
 

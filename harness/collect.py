@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from rich.markup import escape
 
@@ -157,9 +156,9 @@ def _settings(words: Sequence[str]) -> CollectSettings:
     try:
         merged = OmegaConf.merge(OmegaConf.structured(CollectSettings), OmegaConf.from_dotlist([*plain, *lists]))
         settings = OmegaConf.to_object(merged)
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"collect: {str(error).splitlines()[0]}") from error
-    assert isinstance(settings, CollectSettings)
+        assert isinstance(settings, CollectSettings)
+    except Exception as error:  # OmegaConf raises almost anything for words that it did not foresee
+        raise ConfigError(f"collect: {(str(error) or type(error).__name__).splitlines()[0]}") from error
     _check(settings)
     return settings
 

@@ -18,9 +18,7 @@ import yaml
 from hydra import compose, initialize
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
 from omegaconf import MISSING, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from harness.cluster import PolicyConfig
 from suites.protocol import Suite, SuiteError, Task, load_suite
@@ -161,7 +159,10 @@ def load_policy_file(path: Path) -> dict[str, Any]:
     `base: NAME` takes all that from the YAML of another policy; what the file itself says wins. A `checkpoint` that
     begins with `./` lies beside the YAML. Raises ConfigError.
     """
-    data = yaml.safe_load(path.read_text())
+    try:
+        data = yaml.safe_load(path.read_text())
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise ConfigError(f"policy file {path}: {error}") from error
     if not isinstance(data, dict):
         raise ConfigError(f"policy file {path} is no mapping")
     base = data.pop("base", None)
@@ -248,10 +249,10 @@ def _compose_one(name: str, rest: list[str]) -> tuple[Settings, PolicyConfig]:
         with initialize(version_base="1.3", config_path=None):
             config = compose(config_name=f"run_{name}", overrides=rest)
         settings = OmegaConf.to_object(config)
-    except (HydraException, OmegaConfBaseException) as error:
+        assert isinstance(settings, Settings)
+        policy = dict(settings.policy)
+    except Exception as error:  # Hydra raises almost anything for words that it did not foresee
         raise ConfigError(_explain(error, rest, list(load_policy_file(files[name])))) from error
-    assert isinstance(settings, Settings)
-    policy = dict(settings.policy)
     options = {key: value for key, value in policy.items() if key not in POLICY_WORDS}
     return settings, PolicyConfig(str(policy["name"]), str(policy["target"]), options)
 
@@ -268,7 +269,7 @@ def _explain(error: BaseException, words: list[str], options: list[str]) -> str:
     lines = []
     cause: BaseException | None = error
     while cause is not None:
-        lines.append(str(cause).splitlines()[0])
+        lines.append((str(cause) or type(cause).__name__).splitlines()[0])
         cause = cause.__cause__
     return f"cannot compose the configuration: {'; '.join(dict.fromkeys(lines))}"
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from harness.cluster import PolicyConfig
 from harness.config import POLICY_WORDS, ConfigError, load_policy_file, policy_files
@@ -154,7 +153,7 @@ def _merged(defaults: Any, words: list[str], group: str) -> Any:
     """`defaults` with the words' values. Raises ConfigError for an unknown key or a value of the wrong type."""
     try:
         return OmegaConf.to_object(OmegaConf.merge(defaults, OmegaConf.from_dotlist(words)))
-    except (OmegaConfBaseException, ValueError) as error:
+    except Exception as error:  # OmegaConf raises almost anything for words that it did not foresee
         known = [f"{group}.{key}" for key in defaults]
         for word in words:
             key = f"{group}.{word.partition('=')[0]}"

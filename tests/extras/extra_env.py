@@ -39,6 +39,7 @@ class PointEnv(VLAEnv):
         self._how, self._bad_trial, self._flag, self._subtasks = how, trial, flag, subtasks
         self._place = self._goal = np.zeros(3)
         self._done = 0
+        self._leaked: list[Floats] = []
 
     def _goes_wrong(self, how: str) -> bool:
         if self._how != how or self._trial != self._bad_trial:
@@ -54,6 +55,8 @@ class PointEnv(VLAEnv):
         if task != "reach":
             raise SceneError(f"no task {task!r} here; there is: reach")
         self._trial, self._done = trial, 0
+        if self._how == "leak":
+            self._leaked.append(np.ones(8_000_000))  # 61 MiB
         if self._goes_wrong("reset"):
             raise SceneError("the mesh of the point is missing")
         self._noise = np.random.default_rng([seed, trial])

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,26 @@ def test_records_that_stay_locked_stop_the_run_with_its_cure_and_it_resumes(
     assert len(digests(tmp_path / "cut")) == 2
     assert run(tmp_path / "cut", "run.trials=6").exit_code == 0
     assert digests(tmp_path / "cut") == digests(tmp_path / "whole")
+
+
+def test_a_worker_that_grows_is_replaced_and_its_episodes_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A simulator that keeps 61 MiB of every episode, under a limit of 100: no worker plays more than three."""
+    text = (Path(os.environ["MEMVLA_SUITES"]) / "point.yaml").read_text()
+    (tmp_path / "leaking.yaml").write_text(
+        text.replace("name: point", "name: leaking").replace("env: {}", "env: {how: leak}")
+    )
+    monkeypatch.setenv("MEMVLA_SUITES", str(tmp_path))
+    words = ["suite=leaking", "policy=remembering", "cluster=inline", "run.trials=8", "run.videos=0"]
+    command = [f"run.dir={tmp_path / 'run'}", "cluster.recycle_growth_mb=100", *words]
+    assert running.run(compose_run(command), Console(quiet=True), ["memvla", "run", *command]).exit_code == 0
+    with RecordStore(tmp_path / "run" / "remembering" / "episodes.sqlite") as store:
+        found = store.attempts()
+    assert [record.outcome != "void" for record in found] == [True] * 8
+    played = Counter(record.worker for record in found)
+    assert len(played) >= 3
+    assert max(played.values()) <= 3
 
 
 def test_a_clock_that_jumps_changes_no_episode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
