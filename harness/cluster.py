@@ -11,6 +11,7 @@ import importlib
 import os
 import secrets
 import shutil
+import signal
 import socket
 import sys
 import tempfile
@@ -275,6 +276,7 @@ class RayCluster(Cluster):
         local: dict[str, Any] = {"include_dashboard": False, "num_cpus": self._cpus, "object_store_memory": 256 * 2**20}
         more = {} if self._address else local
         for attempt in range(1, RAY_STARTS + 1):
+            before = _children()
             try:
                 # `local`: a Ray of our own, also where another one runs on this machine.
                 self._ray.init(address=self._address or "local", **quiet, **more)
@@ -283,6 +285,9 @@ class RayCluster(Cluster):
                 # On a busy machine its own wait for its parts, which nobody can set, may be too short.
                 if self._address is None and "timed out" in str(error) and attempt < RAY_STARTS:
                     self._ray.shutdown()
+                    for process in _children() - before:  # which Ray itself leaves behind then
+                        with contextlib.suppress(ProcessLookupError):
+                            os.kill(process, signal.SIGKILL)
                     continue
                 where = f"the Ray cluster at {self._address}" if self._address else "Ray on this machine"
                 raise ClusterError(f"could not reach or start {where}: {error}; try cluster=inline") from error
@@ -409,6 +414,12 @@ class RayCluster(Cluster):
         self._ray.shutdown()
         if self._sockets:
             self._sockets.cleanup()
+
+
+def _children() -> set[int]:
+    """Processes that this one started and that live."""
+    found = [path.read_text().split() for path in Path("/proc/self/task").glob("*/children")]
+    return {int(number) for group in found for number in group}
 
 
 def _private_folder() -> tempfile.TemporaryDirectory[str]:

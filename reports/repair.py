@@ -77,15 +77,15 @@ def _rows(path: Path) -> Iterator[EpisodeRecord]:
         # Lets SQLite read what there is of a file that is shorter than its header says.
         db.execute("PRAGMA writable_schema = ON")
         old = db.execute("PRAGMA user_version").fetchone()[0] < CHECKSUMS
-        last = path.stat().st_size // LEAST_ROW_BYTES
-        with suppress(sqlite3.Error):
-            last = max(last, int(db.execute("SELECT MAX(rowid) FROM attempts NOT INDEXED").fetchone()[0] or 0))
+        # Rows are numbered from 1 on, and none is ever taken away. What the file says of the last is not to be trusted.
+        log = Path(f"{path}-wal")
+        last = (path.stat().st_size + (log.stat().st_size if log.exists() else 0)) // LEAST_ROW_BYTES
     except (sqlite3.Error, OSError, ValueError):
         return
     columns = SELECT_COLUMNS.replace("checksum", "''") if old else SELECT_COLUMNS
     query = f"SELECT {columns} FROM attempts NOT INDEXED WHERE rowid = ?"
     try:
-        for number in range(1, min(last, 10**7) + 1):
+        for number in range(1, last + 1):
             try:
                 row = db.execute(query, (number,)).fetchone()
                 record = None if row is None else record_of(row)
