@@ -14,8 +14,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from envs import calvin
+from envs.assets import require
 from envs.base import VLAEnv
 from envs.calvin import SUBTASK_STEPS
+from envs.calvin.assets import ASSETS
 from envs.runtime import Runtime
 from envs.spec import EnvSpec
 
@@ -25,6 +27,7 @@ RUNTIME = Runtime(
     name="calvin_upstream",
     requirements=Path(__file__).parent / "requirements.txt",
     env_vars={**calvin.RUNTIME.env_vars, VARIABLE: ""},  # named so that workers are told what the driver was
+    assets=calvin.RUNTIME.assets,
     probe="from envs.calvin_upstream.probe import probe; print(probe())",
 )
 
@@ -52,10 +55,9 @@ def make(
     """The simulator. Raises ValueError as `describe`, AssetsMissing where the benchmark's files are not there,
     SourceMissing where the original's code is not, and ImportError outside the runtime (see `memvla setup`)."""
     env_spec = describe(scene=scene, renderer=renderer, actions=actions, steps=steps, assets=assets)
-    from envs.calvin.assets import find_assets
     from envs.calvin_upstream.adapter import CalvinUpstreamEnv
     from envs.calvin_upstream.source import find_source
 
-    made = CalvinUpstreamEnv(env_spec, find_assets(assets), scene=scene, renderer=renderer, subtask_steps=steps)
+    made = CalvinUpstreamEnv(env_spec, require(ASSETS, assets), scene=scene, renderer=renderer, subtask_steps=steps)
     made.source = find_source(source)
     return made

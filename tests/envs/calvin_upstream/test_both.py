@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from envs import calvin, calvin_upstream
+from envs.assets import require
 from envs.base import VLAEnv
-from envs.calvin.assets import find_assets
+from envs.calvin.assets import ASSETS
 from envs.calvin.oracle import done_tasks
 from envs.calvin.world import World
 from envs.calvin_upstream.source import SourceMissing, find_source
@@ -18,7 +19,7 @@ from envs.calvin_upstream.world import UpstreamWorld
 
 @pytest.mark.parametrize("scene", "ABCD")
 def test_the_original_meets_its_recorded_trajectories_whatever_ran_before(reference: Path, scene: str) -> None:
-    world = UpstreamWorld(find_assets(), scene, find_source())
+    world = UpstreamWorld(require(ASSETS), scene, find_source())
     for k in (1, 0, 0):
         data = np.load(reference / f"calvin_{scene}_{k}.npz", allow_pickle=False)
         world.reset(data["init_robot_obs"], data["init_scene_obs"])
@@ -56,7 +57,7 @@ def test_the_rules_of_the_tasks_see_the_same_in_both(reference: Path) -> None:
     """The led goes out in this trajectory: by both worlds' snapshots, and nothing else is done."""
     data = np.load(reference / "calvin_D_1.npz", allow_pickle=False)
     found = []
-    for world in (UpstreamWorld(find_assets(), "D", find_source()), World(find_assets(), "D")):
+    for world in (UpstreamWorld(require(ASSETS), "D", find_source()), World(require(ASSETS), "D")):
         world.reset(data["init_robot_obs"], data["init_scene_obs"])
         start = world.snapshot()
         for action in data["actions"]:
