@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,7 +52,8 @@ def build(source: Path, assets: Path, scene: str) -> Any:
         sys.path.insert(0, str(source))
     from omegaconf import OmegaConf
 
-    with _gym_stood_in_for():
+    with _gym_stood_in_for(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Hydra's word on the age of a command that is not run
         table = importlib.import_module("calvin_env.envs.play_table_env")
     found = Path(table.__file__).resolve().parents[2]
     if found != source:

@@ -278,7 +278,8 @@ def _seed_globals(seed: int) -> None:
 
 
 def _model_digest(model: mujoco.MjModel) -> str:
-    """SHA-256 of every array of a compiled model but file paths: meshes, textures, masses, lights, cameras, options."""
+    """SHA-256 of every array of a compiled model: meshes, textures, masses, lights, cameras, options. Nothing in it depends
+    on where files lie."""
     digest = hashlib.sha256()
     for owner, prefix in (
         (model, ""),
@@ -287,8 +288,8 @@ def _model_digest(model: mujoco.MjModel) -> str:
         (model.vis.map, "map."),
     ):
         for name in sorted(dir(owner)):
-            if name.startswith("_") or name in ("paths", "npaths") or name.endswith("_pathadr"):
-                continue  # where files lie, and how long those names are, is the machine's and not the scene's
+            if name.startswith("_") or name in ("paths", "npaths", "nbuffer") or name.endswith("_pathadr"):
+                continue  # where files lie, and the room that those names take, is the machine's and not the scene's
             value = getattr(owner, name)
             if isinstance(value, np.ndarray):
                 digest.update(f"{prefix}{name}|{value.dtype.str}|{value.shape}\n".encode())
