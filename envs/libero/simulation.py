@@ -278,8 +278,8 @@ def _seed_globals(seed: int) -> None:
 
 
 def _model_digest(model: mujoco.MjModel) -> str:
-    """SHA-256 of every array of a compiled model: meshes, textures, masses, lights, cameras, options. Nothing in it depends
-    on where files lie."""
+    """SHA-256 of every array of a compiled model: meshes, textures, masses, lights, cameras, options. Where its files
+    lie is not in it."""
     digest = hashlib.sha256()
     for owner, prefix in (
         (model, ""),

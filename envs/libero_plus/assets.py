@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from envs.assets import Archive, Assets, named_by, place, require
+from envs.assets import Archive, Assets, named_by, own_folder, place, require
 
 VARIABLE = "MEMVLA_LIBERO_PLUS_ASSETS"
 CLASSIFICATION = "task_classification.json"
@@ -53,4 +53,5 @@ def find_assets(folder: str = "") -> Path | None:
     chosen = folder_of(folder)
     if all((chosen / name).is_file() for name in ASSETS.needed):
         return chosen
-    return require(ASSETS, folder) if named_by(ASSETS, folder) else None
+    ours = chosen == folder_of(str(own_folder(ASSETS)))  # workers are told of it by name, whatever it holds
+    return None if ours or not named_by(ASSETS, folder) else require(ASSETS, folder)

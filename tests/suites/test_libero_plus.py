@@ -88,7 +88,7 @@ def test_dimension_and_sample_choose_tasks_of_a_run(tmp_path: Path) -> None:
 
 
 def test_difficulty_is_a_filter_where_the_benchmarks_classification_lies_and_no_part_of_the_protocol(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The file as the benchmark has it; the suite is read anew, as another process would."""
     plain = load_suite("libero_plus_goal")
@@ -98,6 +98,8 @@ def test_difficulty_is_a_filter_where_the_benchmarks_classification_lies_and_no_
     listed[0]["difficulty_level"] = None  # as 121 of this suite's are
     (folder / assets.CLASSIFICATION).write_text(json.dumps({"libero_goal": listed}))
     variants.difficulties.cache_clear()
+    monkeypatch.setenv(assets.VARIABLE, str(folder))  # as a worker is told
+    assert assets.find_assets() is None, "the classification alone is no archive, and no mistake"
     copy = tmp_path / "libero_plus_goal.yaml"
     copy.write_text((Path(__file__).parents[2] / "suites" / "libero_plus_goal.yaml").read_text())
     from suites.protocol import _parse
