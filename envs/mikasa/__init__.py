@@ -17,12 +17,15 @@ Learning", and the files of mikasa-robo-suite 1.0.0 and ManiSkill 3.0.1.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
+from envs.assets import cure, missing, place
 from envs.base import VLAEnv
 from envs.mikasa.assets import ASSETS
 from envs.mikasa.driver import prepare
 from envs.mikasa.first_frame import quicken
+from envs.mikasa.tasks import facts
 from envs.runtime import Runtime
 from envs.spec import ActionSpec, CameraSpec, EnvSpec, Gripper, Rotation
 
@@ -67,6 +70,13 @@ def describe(size: int = 128, renderer: str = "", assets: str = "") -> EnvSpec:
         raise ValueError(f"size must be 16 to 2048 pixels, was {size}")
     cameras = (CameraSpec("base", size, size), CameraSpec("hand", size, size))
     return EnvSpec(benchmark="mikasa", action=ACTION, cameras=cameras, state=STATE)
+
+
+def not_covered(names: Iterable[str], size: int = 128, renderer: str = "", assets: str = "") -> dict[str, str]:
+    """Those of the tasks whose mug or bulb is not on this machine, and what brings it."""
+    folder = place(ASSETS, assets)
+    lacking = {name: missing(ASSETS.only(*facts(name).files), folder) for name in names}
+    return {name: f"needs {Path(files[0]).name}; {cure(ASSETS, assets)}" for name, files in lacking.items() if files}
 
 
 def make(size: int = 128, renderer: str = "", assets: str = "") -> VLAEnv:

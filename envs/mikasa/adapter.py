@@ -27,7 +27,7 @@ PASSING = frozenset({"_prev_action", "reward_dict", "task_cue", "original_poses"
 
 
 class MikasaEnv(VLAEnv):
-    """One worker's MIKASA-Robo: keeps the built task while it stays the same, and one scene at a time.
+    """One worker's MIKASA-Robo: keeps the built task while it stays the same (but for some), and one scene at a time.
 
     Every reset builds the physics anew: a warm one would carry contacts over from the last episode.
     """
@@ -48,7 +48,7 @@ class MikasaEnv(VLAEnv):
 
     def load(self, task: str, trial: int, seed: int) -> None:
         found = facts(task)
-        if task != self._task:
+        if task != self._task or found.afresh:
             self._free()
             self._files, self._made = self._need_files(found), self._stand_ins(found)
             self._env = build(found.env_id, self.env_spec.cameras[0].height, self._renderer)

@@ -16,7 +16,8 @@ class TaskFacts:
     """One task. env_id: upstream's name for it; instruction: the protocol's sentence (empty: what upstream says in
     the scene); hidden: attributes of the environment, set at reset, that decide what is right (none named: all the
     task has); things: what the expert is told of, by kind -> names of actors (`cubes` in the order of their colours);
-    files: what it needs beside the package; still: the arm is held still until cue and pause are over."""
+    files: what it needs beside the package; still: the arm is held still until cue and pause are over; afresh: the task
+    is built anew for every scene, since upstream keeps leftovers of the last one (ShellGameTouch: its mugs)."""
 
     env_id: str
     instruction: str = ""
@@ -24,6 +25,7 @@ class TaskFacts:
     things: dict[str, tuple[str, ...]] = field(default_factory=dict)
     files: tuple[Archive, ...] = ()
     still: bool = False
+    afresh: bool = False
 
 
 def _remember(colours: int) -> TaskFacts:
@@ -61,7 +63,7 @@ def facts(task: str) -> TaskFacts:
     """The task of that name, of `TASKS` or `envs.mikasa.vla.TASKS`. Raises SceneError naming those there are."""
     if task in vla.TASKS:
         files = (*((MUG,) if vla.TASKS[task] == "shell game" else ()), *((BULB,) if vla.has_lamp(task) else ()))
-        return TaskFacts(env_id=f"{task}-VLA-v0", files=files, still=vla.held_still(task))
+        return TaskFacts(env_id=f"{task}-VLA-v0", files=files, still=vla.held_still(task), afresh=True)
     if task not in TASKS:
         near = difflib.get_close_matches(task, [*TASKS, *vla.TASKS], n=3, cutoff=0.5) or TASKS
         raise SceneError(f"MIKASA-Robo has no task {task!r} here; there are {', '.join(near)}")

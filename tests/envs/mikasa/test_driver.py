@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from envs.assets import AssetsMissing, require
-from envs.mikasa import describe, driver
-from envs.mikasa.assets import ASSETS
+from envs.mikasa import describe, driver, not_covered
+from envs.mikasa.assets import ASSETS, BULB
 
 DEBIAN = 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nID=debian\nVERSION_CODENAME=bookworm\n'
 STANZAS = """\
@@ -88,6 +88,22 @@ def test_a_missing_mug_is_named_with_the_command_that_brings_it(
     monkeypatch.setenv("MS_ASSET_DIR", str(tmp_path))
     with pytest.raises(AssetsMissing, match="named by MS_ASSET_DIR"):
         require(ASSETS)
+
+
+def test_tasks_whose_files_are_not_here_are_not_covered_and_the_others_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ASSETS.variables:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MEMVLA_HOME", str(tmp_path))
+    names = ["shell_game_touch", "remember_color_3", "ShellGamePush", "TimedTransferEasy", "SeqOfColors3"]
+    found = not_covered(names)
+    assert list(found) == ["shell_game_touch", "ShellGamePush", "TimedTransferEasy"]
+    assert "needs low_poly_light_bulb.glb; bring them with: memvla setup mikasa" in found["TimedTransferEasy"]
+    bulb = tmp_path / "assets" / "mikasa" / BULB.into / BULB.needed[0]
+    bulb.parent.mkdir(parents=True)
+    bulb.touch()
+    assert list(not_covered(names)) == ["shell_game_touch", "ShellGamePush"]
 
 
 def test_an_option_value_that_does_not_exist_is_an_error() -> None:

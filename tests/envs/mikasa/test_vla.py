@@ -54,9 +54,9 @@ def act(env: MikasaEnv, steps: int) -> None:
 def check(env: MikasaEnv, task: str) -> str:
     """Two scenes, the first again after the other was acted in; limits and sentence as upstream has them."""
     first = reset(env, task)
-    act(env, 4)
+    act(env, 12)
     assert reset(env, task, 1) != first
-    act(env, 4)
+    act(env, 2)
     assert reset(env, task) == first == env.state_hash()
     suite = SUITE if task in {each.name for each in SUITE.tasks} else EXTRA
     assert suite.max_steps(task) == gymnasium.spec(f"{task}-VLA-v0").max_episode_steps
@@ -76,6 +76,7 @@ def test_the_suites_hold_every_task_upstream_registers_by_family(blind: MikasaEn
 
     text = (Path(mikasa_robo_suite.__file__).parent / "vla" / "utils" / "apply_wrappers.py").read_text()
     listed = re.findall(r'"(\S+)-VLA-v0": VLAWrapperConfig\(\s*(\w+)(, CurriculumPhaseNoopActionWrapper)?', text)
+    listed = [each for each in listed if each[0] != "MyTask"]  # an example in its docstring
     assert {name for name, _, _ in listed} == {task.name for task in SUITE.tasks}
     assert {name: bool(still) for name, _, still in listed} == {t.name: vla.held_still(t.name) for t in SUITE.tasks}
 
