@@ -114,7 +114,7 @@ def validate(words: list[str]) -> None:
         assert (ROOT / words[1]).is_file(), f"there is no {words[1]}"
     else:
         known = ("pip", "ray", "kubectl", "sbatch", "vla-eval", "curl", "export", "cd", ".", "python", "echo")
-        assert program in known, f"{program}: what is this?"
+        assert program.rpartition("/")[2] in known, f"{program}: what is this?"
         if program == "kubectl" and "--" in words:
             validate(words[words.index("--") + 1 :])
 

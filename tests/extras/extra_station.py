@@ -67,6 +67,10 @@ class Eye:
         return np.full((8, 8, 3), 100 + len(self._arm.done) % 100, np.uint8)
 
 
+VOIDED: list[str] = []
+"""Trials voided in this process: a fault brings a fresh station, and the operator stays the same person."""
+
+
 class PlannedOperator:
     """Counts what it was told to; voids the first `voids` trials."""
 
@@ -79,8 +83,8 @@ class PlannedOperator:
 
     def judge(self, grades: tuple[Grade, ...], ended: str) -> Judgement:
         self.heard.append(ended)
-        if self._voids > 0:
-            self._voids -= 1
+        if len(VOIDED) < self._voids:
+            VOIDED.append(ended)
             raise Voided("the operator: somebody bumped into the table")
         return Judgement({name: count for name, count in self._counts.items() if name in {g.name for g in grades}})
 

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import io
+import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import extra_station
 import pytest
+from rich.console import Console
 
+from harness.config import ConfigError, RunConfig, compose_run
+from harness.robot import compose_robot
+from harness.run import run
+from policies.base import PolicyError
 from reports.episode import EpisodeRecord
 from reports.papers import build
 from reports.records import RecordStore
-from tests.harness.test_cli import fails, memvla
+from suites.protocol import SuiteError
+from tests.harness.test_cli import fails
 
 REHEARSAL = ["suite=real_rehearsal", "policy=expert", "run.trials=2"]
 
@@ -21,21 +30,27 @@ def records(folder: Path, policy: str) -> list[EpisodeRecord]:
     return RecordStore(folder / policy / "episodes.sqlite").attempts()
 
 
-def ran(verb: str, *words: object, code: int = 0) -> str:
-    done = memvla(verb, *words)
-    assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout
+def ran(config: RunConfig) -> str:
+    """Carry it out in this process; what it says."""
+    said = io.StringIO()
+    ended = run(config, Console(file=said, width=200), ["memvla"])
+    assert ended.exit_code == 0, said.getvalue()
+    return said.getvalue()
+
+
+def robot(*words: str) -> str:
+    return ran(compose_robot(words))
 
 
 def test_the_robot_loop_does_what_the_evaluation_does(tmp_path: Path) -> None:
-    ran("robot", *REHEARSAL, f"run.dir={tmp_path / 'robot'}")
+    robot(*REHEARSAL, f"run.dir={tmp_path / 'robot'}")
     lab = ["suite=lab_smoke", "policy=expert", "run.trials=2", "cluster=inline", "protocol.max_steps=120"]
-    ran("run", *lab, f"run.dir={tmp_path / 'lab'}")
+    ran(compose_run([*lab, f"run.dir={tmp_path / 'lab'}"]))
     pairs = zip(records(tmp_path / "robot", "expert"), records(tmp_path / "lab", "expert"), strict=True)
     for rehearsed, simulated in pairs:
         for field in ("task", "trial", "scene_hash", "first_frame_hash", "action_digest", "steps", "outcome"):
             assert getattr(rehearsed, field) == getattr(simulated, field), field
-    assert (tmp_path / "robot" / "expert" / "videos").glob("*.mp4")
+    assert len(list((tmp_path / "robot" / "expert" / "videos").glob("*.mp4"))) == 2
 
 
 GRADED = ["suite=real_memory", "policy=random", "station=extra_station", "policy.chunk=10", "run.trials=1"]
@@ -43,7 +58,7 @@ GRADED = ["suite=real_memory", "policy=random", "station=extra_station", "policy
 
 def test_graded_trials_stand_beside_the_published_scores(tmp_path: Path) -> None:
     counts = '{button pushed in its turn: 2, object in its place: 5, "empty grasp with counting": 2, object cleared: 3}'
-    ran("robot", *GRADED, f"station.counts={counts}", "protocol.max_steps=30", f"run.dir={tmp_path}")
+    robot(*GRADED, f"station.counts={counts}", "protocol.max_steps=30", f"run.dir={tmp_path}")
     scores = {record.task: record.score for record in records(tmp_path, "random")}
     assert scores["seq_push_buttons"] == pytest.approx(0.6)
     assert scores["clean_restaurant_table"] == pytest.approx(1.0)
@@ -61,7 +76,7 @@ def test_an_emergency_stop_ends_the_trial_and_it_is_graded(tmp_path: Path) -> No
         "station.stop_at=7",
         "station.counts={button pushed in its turn: 1}",
     ]
-    ran("robot", *words, f"run.dir={tmp_path}")
+    robot(*words, f"run.dir={tmp_path}")
     (record,) = records(tmp_path, "random")
     assert record.outcome == "failure"
     assert record.score == pytest.approx(0.3)
@@ -70,8 +85,9 @@ def test_an_emergency_stop_ends_the_trial_and_it_is_graded(tmp_path: Path) -> No
 
 
 def test_a_trial_the_operator_voids_is_repeated_and_never_scored(tmp_path: Path) -> None:
+    extra_station.VOIDED.clear()
     words = [*GRADED, "run.tasks=[seq_push_buttons]", "station.voids=1", "protocol.max_steps=20"]
-    ran("robot", *words, f"run.dir={tmp_path}")
+    robot(*words, f"run.dir={tmp_path}")
     first, second = records(tmp_path, "random")
     assert (first.outcome, second.outcome) == ("void", "failure")
     assert "somebody bumped into the table" in first.cause
@@ -80,8 +96,8 @@ def test_a_trial_the_operator_voids_is_repeated_and_never_scored(tmp_path: Path)
 
 def test_the_same_command_goes_on_with_what_is_missing(tmp_path: Path) -> None:
     words = [*REHEARSAL, f"run.dir={tmp_path}"]
-    ran("robot", *words)
-    assert "nothing to run" in ran("robot", *words)
+    robot(*words)
+    assert "nothing to run" in robot(*words)
 
 
 def test_ctrl_c_while_it_moves_stops_the_robot_and_asks_for_the_grade(tmp_path: Path) -> None:
@@ -119,7 +135,8 @@ def test_ctrl_c_while_it_moves_stops_the_robot_and_asks_for_the_grade(tmp_path: 
     ],
 )
 def test_a_mistake_is_told_of_before_anything_moves(tmp_path: Path, words: list[str], says: str) -> None:
-    fails("robot", *words, f"run.dir={tmp_path}", says=says)
+    with pytest.raises((ConfigError, SuiteError, PolicyError), match=re.escape(says)):
+        robot(*words, f"run.dir={tmp_path}")
     assert [path for path in tmp_path.rglob("episodes.sqlite") if RecordStore(path).attempts()] == []
 
 

@@ -1,0 +1,1 @@
+"""Policies of LeRobot, run by the Python that LeRobot is installed in: its pins and ours never meet."""
