@@ -34,12 +34,13 @@ class Data:
 def read_data(
     folders: Sequence[str | Path], *, cameras: Sequence[str] | None = None, unnorm_key: str | None = None
 ) -> Data:
-    """Read RLDS datasets into memory. unnorm_key: one name and one set of statistics for all of them (None: each
-    dataset has its own under its name). Raises DemoError where they are no datasets, or do not go together."""
+    """Read RLDS datasets into memory, pictures as they are stored. unnorm_key: one name and one set of statistics for
+    all of them (None: each dataset has its own under its name). Raises DemoError where they are no datasets, or do not
+    go together."""
     demos: list[Demo] = []
     actions: dict[str, ActionSpec] = {}
     for folder in map(Path, folders):
-        read = list(read_demos(folder, cameras=cameras))
+        read = list(read_demos(folder, cameras=cameras, encoded=True))
         require_own(folder, read)
         actions[str(folder)] = convention(folder, read[0].dataset)
         demos += read

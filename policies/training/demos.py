@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,11 +16,20 @@ class DemoError(ValueError):
     """Demonstrations that cannot be used; the message names them, what was found and what was expected."""
 
 
+class Pictures(Protocol):
+    """The T pictures of one camera: an array uint8 [T, H, W, 3], or what decodes them when they are looked at."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, frames: Any, /) -> npt.NDArray[np.uint8]:
+        """Those of an index, a slice or an array of indices."""
+
+
 @dataclass(frozen=True)
 class Demo:
     """One recorded episode of T steps.
 
-    pictures: camera name -> uint8 [T, H, W, 3], what was seen before each action; state: proprioception float32
+    pictures: camera name -> what was seen before each action; state: proprioception float32
     [T, D] or None; actions: the labels float32 [T, 7] in the units of the data, gripper 1 open and 0 closed (None: a
     video without labels, for the world model only); dataset: key of its statistics.
     """
@@ -28,7 +38,7 @@ class Demo:
     task: str
     trial: int
     instruction: str
-    pictures: Mapping[str, npt.NDArray[np.uint8]]
+    pictures: Mapping[str, Pictures]
     state: Floats | None
     actions: Floats | None
 

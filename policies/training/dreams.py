@@ -39,7 +39,7 @@ class Dreams:
         pictures = torch.from_numpy(maker.film(demo))
         ids = torch.tensor([maker.world_ids(demo)] * len(pictures))
         noise = np.random.default_rng(key).standard_normal((len(pictures), *world.noise_shape), dtype=np.float32)
-        parts = zip(pictures.split(AT_ONCE), ids.split(AT_ONCE), torch.from_numpy(noise).split(AT_ONCE), strict=True)
+        parts = zip(*(torch.split(each, AT_ONCE) for each in (pictures, ids, torch.from_numpy(noise))), strict=True)
         found = [[level.half() for level in world.imagine(*part)] for part in parts]
         return [torch.cat(level) for level in zip(*found, strict=True)]
 

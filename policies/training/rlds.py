@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import lru_cache
@@ -31,13 +31,15 @@ def read_demos(
     size: int | None = None,
     limit: int | None = None,
     threads: int | None = None,
+    encoded: bool = False,
 ) -> Iterator[Demo]:
     """The demonstrations of the RLDS dataset in `folder`, in the order of its files.
 
     cameras: which pictures to decode, by our names (None: all of the layout); name: the layout's, see
     `policies.training.layouts` (None: the dataset's own); size: pictures are resized to size x size (Lanczos, the
-    aspect ratio ignored); limit: stop after so many; threads: of decoding (None: one per CPU). Episodes without
-    language are skipped. Raises DemoError for a folder that is no dataset, missing or damaged files, actions of another
+    aspect ratio ignored); limit: stop after so many; threads: of decoding (None: one per CPU); encoded: pictures stay
+    as they are stored until one is looked at (`Film`), which takes a tenth of the memory. Episodes without language are
+    skipped. Raises DemoError for a folder that is no dataset, missing or damaged files, actions of another
     size, and a dataset in which no episode has language.
     """
     builder = open_dataset(folder)
@@ -49,7 +51,10 @@ def read_demos(
     if cameras is not None:
         layout = replace(layout, cameras={camera: layout.cameras[camera] for camera in cameras})
     plain = _plain(folder, builder, split, key, layout, limit)
-    yield from _ahead(lambda each: _decoded(each, size), plain, threads or os.cpu_count() or 1)
+    if encoded:
+        yield from (_demo(each, {camera: Film(each, camera, size) for camera in each.pictures}) for each in plain)
+    else:
+        yield from _ahead(lambda each: _decoded(each, size), plain, threads or os.cpu_count() or 1)
 
 
 def _plain(folder: Path, builder: Any, split: str, key: str, layout: Layout, limit: int | None) -> Iterator[Plain]:
@@ -147,23 +152,44 @@ def _names(features: Any) -> set[str]:
     return set(walk(features["steps"].feature, ""))
 
 
-def _decoded(plain: Plain, size: int | None) -> Demo:
-    """A demonstration with its pictures decoded."""
-    pictures = {camera: _film(plain, camera, size) for camera in plain.pictures}
+def _demo(plain: Plain, pictures: Mapping[str, Pictures | Film]) -> Demo:
     return Demo(plain.dataset, plain.task, plain.trial, plain.instruction, pictures, plain.state, plain.actions)
 
 
-def _film(plain: Plain, camera: str, size: int | None) -> Pictures:
-    """The pictures of one camera, uint8 [T, H, W, 3]."""
-    where = f"demonstration {plain.dataset}/{plain.task}/{plain.trial}, camera {camera}"
-    if len(plain.pictures[camera]) == 0:
-        raise DemoError(f"{where}: it has no steps")
-    tensorflow = importlib.import_module("tensorflow")
-    try:
-        film: Pictures = _decoder()(tensorflow.constant(plain.pictures[camera])).numpy()
-    except (tensorflow.errors.OpError, ValueError, TypeError) as error:
-        raise DemoError(f"{where}: a picture cannot be decoded ({' '.join(str(error).split())[:200]})") from error
-    return film if size is None else np.stack([resized(picture, size) for picture in film])
+def _decoded(plain: Plain, size: int | None) -> Demo:
+    """A demonstration with its pictures decoded."""
+    return _demo(plain, {camera: Film(plain, camera, size)[:] for camera in plain.pictures})
+
+
+class Film:
+    """The T pictures of one camera, encoded; `film[frames]` decodes those, uint8 [..., H, W, 3], as an array of all of
+    them would give. Raises DemoError for a picture that cannot be decoded, and for a film without any."""
+
+    def __init__(self, plain: Plain, camera: str, size: int | None = None) -> None:
+        self._where = f"demonstration {plain.dataset}/{plain.task}/{plain.trial}, camera {camera}"
+        self._files, self._size = list(plain.pictures[camera]), size
+        if not self._files:
+            raise DemoError(f"{self._where}: it has no steps")
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __getitem__(self, frames: int | slice | npt.NDArray[np.int64]) -> Pictures:
+        if isinstance(frames, int | np.integer):
+            first: Pictures = self._look([self._files[frames]])[0]
+            return first
+        if isinstance(frames, slice):
+            return self._look(self._files[frames])
+        return self._look([self._files[frame] for frame in frames.tolist()])
+
+    def _look(self, files: Sequence[bytes]) -> Pictures:
+        tensorflow = importlib.import_module("tensorflow")
+        try:
+            film: Pictures = _decoder()(tensorflow.constant(files)).numpy()
+        except (tensorflow.errors.OpError, ValueError, TypeError) as error:
+            why = " ".join(str(error).split())[:200]
+            raise DemoError(f"{self._where}: a picture cannot be decoded ({why})") from error
+        return film if self._size is None else np.stack([resized(picture, self._size) for picture in film])
 
 
 @lru_cache(maxsize=1)

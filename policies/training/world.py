@@ -26,7 +26,7 @@ from torch.nn import functional
 
 from policies.base import PolicyError
 from policies.memoryvla.imagination import LATENT, WorldModel
-from policies.training.demos import Demo
+from policies.training.demos import Demo, Pictures
 from policies.training.stage import Stage
 from policies.training.world_files import load_svd, load_world, read_world, save_world
 from policies.training.world_report import write_report
@@ -159,7 +159,8 @@ class Clips:
     def pictures(self, demo: int, frames: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
         """uint8 [frames, H, W, 3]; behind the end the last frame stands still."""
         video = self.demos[demo].pictures[self.camera]
-        return video[np.minimum(frames, len(video) - 1)]
+        found: npt.NDArray[np.uint8] = video[np.minimum(frames, len(video) - 1)]
+        return found
 
     def part(self, rank: int, world: int) -> slice:
         """The rows of the batch that process `rank` of `world` gets."""
@@ -361,7 +362,7 @@ def encoded(world: WorldModel, demos: Sequence[Demo], camera: str) -> list[Tenso
     return [torch.cat([world.encode(some, world.dtype) for some in _some(demo.pictures[camera])]) for demo in demos]
 
 
-def _some(pictures: npt.NDArray[np.uint8]) -> list[Tensor]:
+def _some(pictures: Pictures) -> list[Tensor]:
     return [torch.from_numpy(pictures[at : at + ENCODED]) for at in range(0, len(pictures), ENCODED)]
 
 

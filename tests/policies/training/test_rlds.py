@@ -54,6 +54,16 @@ def test_any_rlds_tool_reads_what_is_written(dataset: Path) -> None:
     assert [int(step["timestep"]) for step in steps] == [0, 1, 2]
 
 
+def test_pictures_looked_at_one_by_one_are_those_decoded_at_once(dataset: Path) -> None:
+    at_once, later = (list(read_demos(dataset, encoded=encoded)) for encoded in (False, True))
+    for whole, lazy in zip(at_once, later, strict=True):
+        for camera, video in whole.pictures.items():
+            found = lazy.pictures[camera]
+            assert len(found) == len(video)
+            for frames in (1, -1, slice(None), slice(1, 3), np.array([2, 0, 2])):
+                np.testing.assert_array_equal(found[frames], video[frames])
+
+
 def test_the_action_convention_is_part_of_every_episode(dataset: Path) -> None:
     example = next(iter(load_tfds().builder_from_directory(str(dataset)).as_dataset(split="train")))
     found: ActionSpec = action_spec(json.loads(example["episode_metadata"]["action_spec"].numpy()))
