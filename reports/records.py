@@ -11,7 +11,7 @@ import json
 import os
 import sqlite3
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
@@ -88,6 +88,21 @@ class RecordStore:
                 f"{self.path}: {record.scene} attempt {record.attempt} ({record.outcome}) was not added, since "
                 f"{self._present(record.scene)}; records are never overwritten: resume the run to see what is missing"
             ) from error
+        except sqlite3.Error as error:
+            self._undo()
+            raise self._explain(error) from error
+
+    def add_all(self, records: Iterable[EpisodeRecord]) -> None:
+        """Append many attempts in one transaction: all of them, or none and RecordError."""
+        if not self.writable:
+            raise RecordError(f"{self.path} was opened for reading; open it with write=True to add records")
+        db = self._open()
+        try:
+            db.execute("BEGIN IMMEDIATE")
+            for values in map(_row, records):
+                marks = ", ".join("?" * len(values))
+                db.execute(f"INSERT INTO attempts ({', '.join(values)}) VALUES ({marks})", list(values.values()))
+            db.execute("COMMIT")
         except sqlite3.Error as error:
             self._undo()
             raise self._explain(error) from error

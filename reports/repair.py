@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from envs.spec import SceneId
 from reports.episode import EpisodeRecord, RecordError
 from reports.records import FILE_NAME, RecordStore, record_of, take_lock
 from reports.schema import SELECT_COLUMNS
@@ -60,13 +61,16 @@ def _rescue(path: Path, room: Path) -> int:
         with suppress(FileNotFoundError):
             shutil.copyfile(f"{path}{part}", room / f"old{part}")
     (room / "new").mkdir()
-    kept = 0
+    found: dict[tuple[SceneId, int], EpisodeRecord] = {}
+    scored: set[SceneId] = set()
+    for record in _rows(room / "old"):
+        name = (record.scene, record.attempt)
+        if name not in found and not (record.scored and record.scene in scored):  # as the store itself would refuse
+            found[name] = record
+            scored |= {record.scene} if record.scored else set()
     with RecordStore(room / "new" / FILE_NAME, create=True) as store:
-        for record in _rows(room / "old"):
-            with suppress(RecordError):  # an attempt that stands there twice, or a second score of a scene
-                store.add(record)
-                kept += 1
-    return kept
+        store.add_all(found.values())
+    return len(found)
 
 
 def _rows(path: Path) -> Iterator[EpisodeRecord]:

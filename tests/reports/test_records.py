@@ -203,6 +203,14 @@ def test_a_second_writer_in_the_same_process_is_refused(path: Path) -> None:
     RecordStore(path, write=True).close()
 
 
+def test_many_are_added_whole_or_not_at_all(path: Path) -> None:
+    with RecordStore(path, create=True) as store:
+        store.add_all([record(trial=0), record(trial=1)])
+        with pytest.raises(RecordError, match="UNIQUE"):
+            store.add_all([record(trial=2), record(trial=1)])
+        assert [each.trial for each in store.attempts()] == [0, 1]
+
+
 def test_a_reader_cannot_add(path: Path) -> None:
     filled(path, 1)
     with RecordStore(path) as reader, pytest.raises(RecordError, match="write=True"):

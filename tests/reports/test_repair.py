@@ -38,11 +38,13 @@ def record(trial: int, attempt: int = 1, outcome: str = "failure") -> EpisodeRec
 def run(tmp_path: Path) -> Path:
     """A run folder of 150 scored attempts and 10 void ones."""
     (tmp_path / "manifest.json").write_text("{}")
+    rows = []
     with RecordStore(tmp_path / FILE_NAME, create=True) as store:
         for trial in range(150):
             if trial % 15 == 0:
-                store.add(record(trial, outcome="void"))
-            store.add(record(trial, attempt=1 + (trial % 15 == 0)))
+                rows.append(record(trial, outcome="void"))
+            rows.append(record(trial, attempt=1 + (trial % 15 == 0)))
+        store.add_all(rows)
     return tmp_path
 
 
