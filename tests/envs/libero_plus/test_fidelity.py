@@ -9,6 +9,8 @@ from envs.libero_plus import make, noise, upstream
 from tests.envs.libero.reference import model_arrays, random_actions, state_of
 from tests.envs.libero_plus.reference import PlusReference
 
+pytestmark = pytest.mark.timeout(900)  # upstream compiles its scene anew at every reset
+
 BOWL = "pick_up_the_black_bowl_from_table_center_and_place_it_on_the_plate"
 KITCHEN = "KITCHEN_SCENE3_turn_on_the_stove_and_put_the_moka_pot_on_it"
 VARIANTS = [

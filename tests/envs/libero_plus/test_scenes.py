@@ -12,6 +12,8 @@ import pytest
 from envs.base import SceneError, VLAEnv
 from envs.libero_plus import assets, make, upstream, variants
 
+pytestmark = pytest.mark.timeout(900)  # every variant compiles its scene
+
 STOVE = "turn_on_the_stove"
 STILL = "view_0_0_100_0_0_initstate"
 CAMERA = next(v.name for v in variants.of_suites(("libero_goal",)) if v.kind == "camera" and v.base == STOVE)
