@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from textwrap import shorten
 
 from envs.spec import SceneId
 from reports import manifest as manifests
@@ -283,7 +284,7 @@ def _stand_ins(run: Run) -> list[Note]:
         if marked:
             names = list(dict.fromkeys(r.task for r in marked))
             tasks = ", ".join(names[:5]) + " …" * (len(names) > 5)
-            files = [f"{Path(name).name} ({what})" for name, what in _listed_stand_ins(run)]
+            files = [f"{Path(name).name} ({shorten(what, 60)})" for name, what in _listed_stand_ins(run)]
             what = f" What stands in: {'; '.join(files[:5])}{' …' * (len(files) > 5)}." if files else ""
             text = (
                 f"STAND-IN ASSETS: {run.label} on {group.suite.name}: {len(marked)} of {len(group.scored)} scored "
