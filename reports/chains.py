@@ -65,10 +65,10 @@ def subtask_table(runs: Sequence[Run]) -> Table | None:
             rows.append((group.suite.name, name, group.label, *numbers))
     if not rows:
         return None
-    columns = (Column("Suite"), Column("Subtask"), Column("Policy"), Column("Done of begun", True))
-    columns += (Column("Rate", True), Column("95 % interval", True))
+    columns = [Column("Suite"), Column("Subtask"), Column("Policy"), Column("Done of begun", True)]
+    columns += [Column("Rate", True), Column("95 % interval", True)]
     note = "A subtask is begun only where those before it were done, so its rate is of the chains that came so far."
-    return Table("Subtasks", columns, tuple(rows), note=note)
+    return Table("Subtasks", tuple(columns), tuple(rows), note=note)
 
 
 def _full(group: Group) -> int:

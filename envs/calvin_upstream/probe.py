@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import cv2  # noqa: F401 - what the original imports
-import git  # noqa: F401
-import hydra  # noqa: F401
-import quaternion  # noqa: F401
+from importlib import import_module
 
 from envs.calvin.probe import probe as calvin_probe
 from envs.calvin_upstream.source import SourceMissing, find_source
@@ -13,6 +10,8 @@ from envs.calvin_upstream.source import SourceMissing, find_source
 
 def probe() -> str:
     """Say in one line what was found, the original's code too. Raises where a package is missing."""
+    for name in ("cv2", "git", "hydra", "quaternion"):  # what the original imports
+        import_module(name)
     try:
         source = f"calvin_env in {find_source()}"
     except SourceMissing as error:

@@ -55,10 +55,10 @@ def build(source: Path, assets: Path, scene: str) -> Any:
     with _gym_stood_in_for(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Hydra's word on the age of a command that is not run
         table = importlib.import_module("calvin_env.envs.play_table_env")
-    found = Path(table.__file__).resolve().parents[2]
+    found = Path(str(table.__file__)).resolve().parents[2]
     if found != source:
         raise SourceMissing(f"calvin_env was imported from {found}, not from {source}; one process knows one of them")
-    table.get_git_commit_hash = lambda _: "not asked for"  # it raises outside a git checkout
+    table.get_git_commit_hash = lambda _: "not asked for"  # type: ignore[attr-defined] # it raises outside a git checkout
     robot = OmegaConf.merge(*(_part(source, f"robot/{name}") for name in ("panda", "panda_longer_finger")))
     parts = {"data_path": str(assets), "robot": robot, "scene": _part(source, f"scene/calvin_scene_{scene}")}
     config = OmegaConf.create(parts)
@@ -81,8 +81,8 @@ def build(source: Path, assets: Path, scene: str) -> Any:
 def _part(source: Path, name: str) -> Any:
     from omegaconf import OmegaConf
 
-    found = OmegaConf.load(source / "conf" / f"{name}.yaml")
-    found.pop("defaults", None)  # type: ignore[union-attr]
+    found: Any = OmegaConf.load(source / "conf" / f"{name}.yaml")
+    found.pop("defaults", None)
     return found
 
 

@@ -9,11 +9,12 @@ from envs.assets import Archive, Assets, named_by, own_folder, place, require
 VARIABLE = "MEMVLA_LIBERO_PLUS_ASSETS"
 CLASSIFICATION = "task_classification.json"
 NEEDED = (
-    "scenes/tabletop_table_Tiles01_COL_VAR1_6K.xml",
-    "scenes/tabletop_light_sync_modified_187.xml",
-    "new_objects/alarm_clock/cvknrh/usd/MJCF/cvknrh.xml",
+    "scenes/tabletop250/tabletop_table_FabricString001_DISP_4K.xml",
+    "scenes/lights/tabletop_light_sync_modified_187.xml",
+    "new_objects/box_of_shampoo/bclpiq/usd/MJCF/bclpiq.xml",
 )
-"""One file of each kind: a texture, a light, an added object."""
+"""One file of each kind, each of a variant: a texture (turn_on_the_stove_table_1), a light
+(open_the_middle_drawer_of_the_cabinet_light_1), an added object (turn_on_the_stove_add_1)."""
 
 ASSETS = Assets(
     name="libero_plus",

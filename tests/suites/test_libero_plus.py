@@ -116,7 +116,7 @@ def test_a_folder_that_is_named_and_is_not_the_archive_is_an_error(
 ) -> None:
     monkeypatch.setenv(assets.VARIABLE, str(tmp_path))
     suite = load_suite("libero_plus_10")
-    with pytest.raises(SuiteError, match=r"not in .*scenes/tabletop_table.*named by MEMVLA_LIBERO_PLUS_ASSETS"):
+    with pytest.raises(SuiteError, match=r"not in .*scenes/tabletop250.*named by MEMVLA_LIBERO_PLUS_ASSETS"):
         suite.not_covered([suite.tasks[0].name])
     for name in assets.NEEDED:
         (tmp_path / "assets" / name).parent.mkdir(parents=True, exist_ok=True)

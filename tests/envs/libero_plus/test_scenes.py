@@ -84,15 +84,29 @@ def test_variants_beyond_liberos_assets_name_the_archive(env: VLAEnv) -> None:
         reset(env, LAYOUT, trial=1)
 
 
+def test_the_files_looked_for_are_those_that_variants_are_built_from() -> None:
+    """Each of the three stands in the code of a class that a variant's problem file names."""
+    code = upstream.folder() / "envs"
+    tabletop = (code / "problems" / "libero_tabletop_manipulation.py").read_text()
+    objects = (code / "objects" / "custom_objects.py").read_text()
+    base = "open_the_middle_drawer_of_the_cabinet"
+    named = {
+        BACKGROUND.name: ("FabricString001_DISP_4K", tabletop),
+        f"{base}_light_1": ("tabletop_light_sync_modified_187", tabletop),
+        f"{STOVE}_add_1": ("box_of_shampoo__1", objects),
+    }
+    for (name, (word, text)), needed in zip(named.items(), assets.NEEDED, strict=True):
+        assert word in upstream.problem_file(variants.of_name(name)).read_text(), name
+        assert needed in text, needed
+
+
 def test_with_its_own_assets_a_background_is_built_and_nothing_else_changes(env: VLAEnv, tmp_path: Path) -> None:
     """A folder as the archive would leave it, made from LIBERO's scene with another texture on its table; its copies of
     LIBERO's files are spoiled, to show that LIBERO's own are taken."""
     own = tmp_path / "own"
     scenes = upstream._base() / "assets" / "scenes"
     plain = (scenes / "libero_tabletop_base_style.xml").read_text()
-    problem = upstream.problem_file(BACKGROUND).read_text().split("(problem ")[1].split(")")[0]
-    scene = f"scenes/{problem.removeprefix('Libero_Tabletop_Manipulation_')}.xml"
-    for name in (*assets.NEEDED, scene):
+    for name in assets.NEEDED:
         (own / "assets" / name).parent.mkdir(parents=True, exist_ok=True)
         (own / "assets" / name).write_text(
             plain.replace("martin_novak_wood_table.png", "smooth_light_gray_plaster.png")
