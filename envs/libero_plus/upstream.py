@@ -167,7 +167,7 @@ def _joined(base: Path, own: Path) -> Path:
 
     atexit.register(shutil.rmtree, root, ignore_errors=True)
     for source in (base / "assets", own / "assets"):
-        for found, _, names in os.walk(source):
+        for found, _, names in os.walk(source, followlinks=True):
             target = root / "assets" / Path(found).relative_to(source)
             target.mkdir(parents=True, exist_ok=True)
             for name in names:

@@ -18,7 +18,7 @@ from reports.summary import load
 from suites.protocol import load_suite
 
 SOUP = "pick_up_the_alphabet_soup_and_place_it_in_the_basket"
-ROBOT = f"{SOUP}_view_0_0_100_0_0_initstate_10"
+ROBOT = f"{SOUP}_view_0_0_100_0_0_initstate_11"
 NOISE = f"{SOUP}_view_0_0_100_0_0_initstate_0_noise_13"
 BACKGROUND = f"{SOUP}_table_1"
 

@@ -111,6 +111,8 @@ def test_with_its_own_assets_a_background_is_built_and_nothing_else_changes(env:
         (own / "assets" / name).write_text(
             plain.replace("martin_novak_wood_table.png", "smooth_light_gray_plaster.png")
         )
+    # Its scenes lie one folder deeper than LIBERO's, so they find their textures in another place.
+    (own / "assets" / "scenes" / "textures").symlink_to(scenes.parent / "textures", target_is_directory=True)
     (own / "assets" / "scenes" / "libero_tabletop_base_style.xml").write_text("spoiled")
     before = reset(env, NOISE[0])
     with_own = make(suite="libero_plus_goal", assets=str(own))
