@@ -103,13 +103,14 @@ def open_dataset(folder: Path) -> Any:
         raise DemoError(f"{folder} is no RLDS dataset: it has no dataset_info.json{cure}")
     try:
         builder = tfds.builder_from_directory(str(folder))
+        files = {name: info.filepaths for name, info in builder.info.splits.items()}
     except Exception as error:
         raise DemoError(f"dataset {folder} cannot be opened: {' '.join(str(error).split())[:300]}") from error
-    for name, info in builder.info.splits.items():
-        missing = [str(path) for path in info.filepaths if not Path(path).exists()]
+    for name, paths in files.items():
+        missing = [str(path) for path in paths if not Path(path).exists()]
         if missing:
             raise DemoError(
-                f"dataset {folder}: split {name} lacks {len(missing)} of {len(info.filepaths)} files, the first is "
+                f"dataset {folder}: split {name} lacks {len(missing)} of {len(paths)} files, the first is "
                 f"{missing[0]}; copy the dataset again"
             )
     return builder
