@@ -12,12 +12,13 @@ import copy
 import json
 import socket
 import sys
-from typing import Any, BinaryIO
+from io import BufferedRWPair
+from typing import Any
 
 import numpy as np
 
 
-def receive(stream: BinaryIO) -> tuple[dict[str, Any], dict[str, Any]]:
+def receive(stream: BufferedRWPair) -> tuple[dict[str, Any], dict[str, Any]]:
     """The next message: its header, and its arrays by name. Raises EOFError when the other side has gone."""
     line = stream.readline()
     if not line:
@@ -33,7 +34,7 @@ def receive(stream: BinaryIO) -> tuple[dict[str, Any], dict[str, Any]]:
     return head, arrays
 
 
-def send(stream: BinaryIO, head: dict[str, Any], arrays: dict[str, Any] | None = None) -> None:
+def send(stream: BufferedRWPair, head: dict[str, Any], arrays: dict[str, Any] | None = None) -> None:
     """Send a header with arrays."""
     parts = {name: np.ascontiguousarray(value) for name, value in (arrays or {}).items()}
     told = [(name, value.dtype.str, list(value.shape)) for name, value in parts.items()]

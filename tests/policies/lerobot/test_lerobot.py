@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -10,14 +11,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from envs.spec import EpisodeId, Observation
 from harness.config import compose_run
 from harness.plan import context_of
+from harness.policy_gates import PolicyGates
+from harness.run import run
 from policies.base import ActRequest, EpisodeStart, PolicyContext, PolicyError
 from policies.lerobot.policy import VARIABLE, LeRobotPolicy, lerobot
+from reports.records import RecordStore
 from suites.protocol import load_suite
-from tests.harness.test_cli import memvla
 
 SAVING = Path(__file__).with_name("saving.py")
 PYTHON = os.environ.get(VARIABLE, "")
@@ -71,17 +75,21 @@ def test_actions_are_those_of_lerobots_own_loop(saved: Path, tmp_path: Path) -> 
 @needs_lerobot
 @pytest.mark.timeout(900)
 def test_it_passes_every_gate(saved: Path) -> None:
-    done = memvla("check", "policy=lerobot", f"policy.path={saved}", "suite=lab_smoke")
-    assert "13 passed, 0 failed" in done.stdout, done.stdout + done.stderr
+    suite = load_suite("lab_smoke")
+    env = importlib.import_module(suite.adapter).make(**suite.env)
+    gates = list(PolicyGates(lambda: lerobot(context_of(suite), path=str(saved)), env, suite).run())
+    assert len(gates) == 13
+    assert [gate for gate in gates if gate.passed is not True] == []
 
 
 @needs_lerobot
 @pytest.mark.timeout(900)
 def test_it_is_evaluated_like_any_other(saved: Path, tmp_path: Path) -> None:
     words = ["suite=lab_smoke", "policy=lerobot", f"policy.path={saved}", "run.trials=1", "cluster=inline"]
-    done = memvla("run", *words, f"run.dir={tmp_path}")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "lerobot on lab_smoke: 2/2" in done.stdout
+    ended = run(compose_run([*words, f"run.dir={tmp_path}"]), Console(quiet=True), ["memvla"])
+    assert ended.exit_code == 0
+    records = RecordStore(tmp_path / "lerobot" / "episodes.sqlite").episodes()
+    assert [(record.outcome != "void", record.steps > 0) for record in records] == [(True, True)] * 2
 
 
 @needs_lerobot
