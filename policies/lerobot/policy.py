@@ -136,44 +136,44 @@ class LeRobotPolicy(Policy):
 
     def __init__(self, spec: PolicySpec, peer: Peer, views: Mapping[str, str]) -> None:
         self.spec = spec
-        self._peer, self._views = peer, dict(views)
+        self.peer, self.views = peer, dict(views)
         self._starts: EpisodeStates[EpisodeStart] = EpisodeStates()
         peer.ask({"do": "load"})
 
     def start(self, episodes: Sequence[EpisodeStart]) -> None:
         for start in episodes:
             self._starts.open(start.episode, start)
-            self._peer.ask({"do": "start", "episode": str(start.episode)})
+            self.peer.ask({"do": "start", "episode": str(start.episode)})
 
     def act(self, requests: Sequence[ActRequest]) -> list[ActReply]:
         return [ActReply(request.episode, request.step, self._actions(request)) for request in requests]
 
     def _actions(self, request: ActRequest) -> Floats:
         start, seen = self._starts.of(request.episode), request.observation
-        arrays: dict[str, Any] = {theirs: seen.images[ours] for ours, theirs in self._views.items()}
+        arrays: dict[str, Any] = {theirs: seen.images[ours] for ours, theirs in self.views.items()}
         if self.spec.uses_state:
             if seen.state is None:
                 raise PolicyError("the policy needs proprioception and was given none")
             arrays[STATE] = seen.state
         asked = {"episode": str(request.episode), "steps": self.spec.chunk, "text": seen.instruction}
         seed = noise_seed(start.seed, request.episode, request.call)
-        return np.array(self._peer.ask({"do": "act", "seed": seed, **asked}, arrays)["actions"], dtype=np.float32)
+        return np.array(self.peer.ask({"do": "act", "seed": seed, **asked}, arrays)["actions"], dtype=np.float32)
 
     def instruction_changed(self, episode: EpisodeId, instruction: str, *, keep_memory: bool) -> None:
         # LeRobot keeps planned actions and what was seen together: the first must go, so both do.
         self._starts.of(episode)
-        self._peer.ask({"do": "start", "episode": str(episode)})
+        self.peer.ask({"do": "start", "episode": str(episode)})
 
     def end(self, episodes: Sequence[EpisodeId]) -> None:
         for episode in episodes:
             if self._starts.pop(episode, None) is not None:
-                self._peer.ask({"do": "end", "episode": str(episode)})
+                self.peer.ask({"do": "end", "episode": str(episode)})
 
     def live(self) -> int:
         return len(self._starts)
 
     def close(self) -> None:
-        self._peer.close()
+        self.peer.close()
 
 
 class Peer:
