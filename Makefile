@@ -9,7 +9,7 @@ RUN    ?= results/lab
 #   make eval TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
 # Suites whose simulators `make test-sims` covers; each must be set up (memvla setup SUITE).
-SIMS ?= libero libero_plus calvin mikasa
+SIMS ?= libero libero_plus calvin mikasa simpler
 
 .PHONY: eval test test-sims setup lint clean
 

@@ -1,6 +1,6 @@
 """What a whole MIKASA-Robo episode costs: a frame every step against chunks of 4, in turn, in one process.
 
-    PYTHONPATH=. ~/.memvla/runtimes/mikasa/bin/python benchmarks/mikasa_episode.py [TASK [EPISODES]]
+    PYTHONPATH=. ~/.memvla/runtimes/maniskill/bin/python benchmarks/mikasa_episode.py [TASK [EPISODES]]
 
 (a) both 128x128 cameras drawn after every step, as upstream's own environment does it;
 (b) both drawn when the policy is called, every 4 steps.

@@ -6,10 +6,14 @@ Every adapter package (`envs/<benchmark>/__init__.py`) exports three names:
     describe(**options) -> EnvSpec          what it offers under the suite's `env` options; imports no simulator
     make(**options) -> VLAEnv               the simulator itself; imports it here and nowhere else
 
-and may export two more, which import no simulator either:
+and may export three more, which import no simulator either:
 
     tasks(**options) -> list of tasks       as a suite file would list them: for a suite that says `tasks: adapter`
     not_covered(names, **options) -> dict   those of the tasks that cannot be run on this machine, and what they lack
+    settle(**options) -> options            the options with what is left open (a back end) chosen by what this machine
+                                            has; the choice is part of the protocol's fingerprint
+
+A benchmark that can run on more than one simulator makes `RUNTIME` a function, RUNTIME(**options) -> Runtime.
 """
 
 from __future__ import annotations

@@ -109,20 +109,22 @@ def _runtimes(console: Console) -> bool:
     """One row per runtime. A runtime that is not set up is no fault; one that is set up and fails is."""
     table = Table("runtime", "suites", "state", "what its probe says")
     suites: dict[str, list[str]] = {}
-    runtimes: dict[str, Runtime] = {}
+    runtimes: dict[str, list[Runtime]] = {}  # benchmarks that share an environment have a probe each
     for name in suite_names():
         try:
             runtime = load_suite(name).runtime
         except SuiteError as error:
             table.add_row("?", name, f"[red]{error}[/]", "")
             continue
-        runtimes[runtime.name] = runtime
+        alike = runtimes.setdefault(runtime.name, [])
+        alike.extend([runtime] if runtime not in alike else [])
         suites.setdefault(runtime.name, []).append(name)
     fine = True
-    for key, runtime in runtimes.items():
-        state, said, works = _examine_one(runtime, suites[key][0])
-        fine = fine and works
-        table.add_row(key or "main", ", ".join(suites[key]), state, said)
+    for key, alike in runtimes.items():
+        found = [_examine_one(runtime, suites[key][0]) for runtime in alike]
+        fine = fine and all(works for _, _, works in found)
+        states, said = (dict.fromkeys(each[part] for each in found) for part in (0, 1))
+        table.add_row(key or "main", ", ".join(suites[key]), ", ".join(states), "\n".join(said))
     console.print(table)
     return fine
 

@@ -102,7 +102,7 @@ def _warnings(table: PaperTable, runs: Sequence[Run]) -> list[Note]:
             made.append(Note("warning", text))
         for plan in plans:
             try:
-                shipped = load_suite(plan.name).fingerprint()
+                shipped = load_suite(plan.name, like=plan.env).fingerprint()
             except SuiteError:
                 continue
             if shipped != plan.fingerprint:

@@ -7,7 +7,7 @@ import hashlib
 import importlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -120,8 +120,8 @@ class Suite:
 
     @property
     def runtime(self) -> Runtime:
-        runtime: Runtime = self.module.RUNTIME
-        return runtime
+        chosen: Runtime | Callable[..., Runtime] = self.module.RUNTIME
+        return chosen if isinstance(chosen, Runtime) else chosen(**self.env)
 
     @property
     def env_spec(self) -> EnvSpec:
@@ -176,13 +176,33 @@ def suite_names() -> list[str]:
     return sorted({path.stem for folder in search_path() for path in folder.glob("*.yaml")})
 
 
-def load_suite(name: str) -> Suite:
-    """The suite of that name. Raises SuiteError suggesting the nearest name, or naming what is wrong in its file."""
+def load_suite(name: str, *, like: Mapping[str, Any] | None = None) -> Suite:
+    """The suite of that name, with what its adapter chooses by what this machine has (a back end) filled in.
+
+    like: options of a run elsewhere, to have such choices as they were made there. Raises SuiteError suggesting the
+    nearest name, or naming what is wrong in its file.
+    """
     for folder in search_path():
         path = folder / f"{name}.yaml"
         if path.is_file() and path.parent.resolve() == folder.resolve():
-            return _parse(path)
+            return _settled(_parse(path), like or {})
     raise SuiteError(_unknown("suite", name, suite_names()) + "; see `memvla suites`")
+
+
+def _settled(suite: Suite, like: Mapping[str, Any]) -> Suite:
+    """The suite with the options that its adapter's `settle` chooses, if it has one (see envs/runtime.py)."""
+    try:
+        settle = getattr(suite.module, "settle", None)
+    except SuiteError:
+        return suite  # said when its adapter is needed
+    if settle is None:
+        return suite
+    try:
+        found = settle(**suite.env)
+    except ValueError as error:
+        raise SuiteError(f"suite {suite.name}: {error}") from error
+    chosen = {name: value for name, value in found.items() if suite.env.get(name) != value}
+    return replace(suite, env={**suite.env, **{name: like.get(name, value) for name, value in chosen.items()}})
 
 
 @lru_cache(maxsize=256)

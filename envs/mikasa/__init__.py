@@ -18,26 +18,25 @@ Learning", and the files of mikasa-robo-suite 1.0.0 and ManiSkill 3.0.1.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 
 from envs.assets import cure, missing, place
 from envs.base import VLAEnv
+from envs.maniskill import ENV_VARS, LIBRARIES, NAME, RENDERERS, REQUIREMENTS
+from envs.maniskill.driver import prepare
 from envs.mikasa.assets import ASSETS
-from envs.mikasa.driver import prepare
 from envs.mikasa.first_frame import quicken
 from envs.mikasa.tasks import facts
 from envs.runtime import Runtime
 from envs.spec import ActionSpec, CameraSpec, EnvSpec, Gripper, Rotation
 
-RENDERERS = ("cpu", "gpu")
 STATE = ("x", "y", "z", "roll", "pitch", "yaw", "gripper")
 """Tool position in the world (m), its Euler angles (rad, fixed x, y, z), opening between the fingers (0 to 0.08 m)."""
 
 RUNTIME = Runtime(
-    name="mikasa",
-    requirements=Path(__file__).parent / "requirements.txt",
-    libraries={"libvulkan.so.1": "libvulkan1", "libvulkan_lvp.so": "mesa-vulkan-drivers"},
-    env_vars={"MS_SKIP_ASSET_DOWNLOAD_PROMPT": "1", "LP_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+    name=NAME,
+    requirements=REQUIREMENTS,
+    libraries=LIBRARIES,
+    env_vars=ENV_VARS,
     probe="from envs.mikasa.probe import probe; print(probe())",
     prepare=prepare,
     assets=(ASSETS,),

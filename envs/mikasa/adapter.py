@@ -13,10 +13,11 @@ import numpy.typing as npt
 
 from envs.assets import AssetsMissing, require, stand_ins
 from envs.base import SceneError, VLAEnv
+from envs.maniskill.render import choose_renderer
 from envs.mikasa.assets import ASSETS, BULB, MUG
 from envs.mikasa.shown import Shown
 from envs.mikasa.tasks import TaskFacts, facts
-from envs.mikasa.upstream import build, choose_renderer
+from envs.mikasa.upstream import build
 from envs.spec import Advance, EnvSpec, Floats, Image
 
 CAMERAS = {"base": "base_camera", "hand": "hand_camera"}

@@ -4,55 +4,22 @@ from __future__ import annotations
 
 import logging
 import os
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import envs.maniskill.render as maniskill
 from envs.assets import place
 from envs.mikasa.assets import ASSETS, BULB
-from envs.mikasa.driver import use_driver
 
 CONTROL = "pd_ee_delta_pose"
 
 
 def surroundings(assets: str = "") -> Path:
-    """Name driver and asset folder to the libraries that read them at import; returns the folder.
-
-    Raises ValueError where ManiSkill was imported with another folder before: it reads it only once a process.
-    """
-    import sys
-
+    """Name driver and asset folder to the libraries that read them at import; returns the folder. Raises ValueError as
+    `envs.maniskill.render.surroundings`."""
     folder = place(ASSETS, assets)
-    use_driver()
-    named = os.environ.get("MS_ASSET_DIR")
-    if "mani_skill" in sys.modules and named != str(folder):
-        raise ValueError(f"this process reads its assets from {named}, not from {folder}: start another process")
-    os.environ["MS_ASSET_DIR"] = str(folder)
-    os.environ["MS_SKIP_ASSET_DOWNLOAD_PROMPT"] = "1"
+    maniskill.surroundings(folder)
     return folder
-
-
-def choose_renderer(asked: str) -> str:
-    """`cpu` or `gpu`: what was asked for, else the GPU where SAPIEN finds a CUDA device. Raises RuntimeError where the
-    one that was asked for is not there."""
-    import sapien  # type: ignore[import-not-found]
-
-    try:
-        sapien.Device("cuda")
-    except RuntimeError as error:
-        if asked == "gpu":
-            raise RuntimeError(f"renderer=gpu was asked for, but SAPIEN finds no CUDA device: {error}") from error
-        return "cpu"
-    return asked or "gpu"
-
-
-@lru_cache(maxsize=2)
-def kept_renderer(renderer: str) -> Any:
-    """SAPIEN's renderer, kept for the life of the process: it goes with the last scene that uses it, and the next one
-    would pay the slow first picture once more."""
-    import sapien
-
-    return sapien.render.RenderSystem(sapien.Device("cuda" if renderer == "gpu" else "cpu"))
 
 
 def build(env_id: str, size: int, renderer: str) -> Any:
@@ -69,7 +36,7 @@ def build(env_id: str, size: int, renderer: str) -> Any:
 
     # Upstream looks for the bulb beside this file, where the package leaves it out.
     shapes.__file__ = str(place(ASSETS, os.environ["MS_ASSET_DIR"]) / Path(BULB.into).parent / "shapes.py")
-    kept_renderer(renderer)
+    maniskill.kept_renderer(renderer)
     torch.set_num_threads(1)  # tiny tensors: more threads only get in the way of other workers
     made = gymnasium.make(
         env_id,

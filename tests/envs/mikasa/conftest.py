@@ -1,8 +1,8 @@
 """These tests run inside MIKASA-Robo's own environment, and only there:
 
-    PYTHONPATH=. MEMVLA_SIM=mikasa ~/.memvla/runtimes/mikasa/bin/python -m pytest tests/envs/mikasa
+    PYTHONPATH=. MEMVLA_SIM=mikasa ~/.memvla/runtimes/maniskill/bin/python -m pytest tests/envs/mikasa
 
-Elsewhere the folder is left out (but for what needs no simulator: `test_driver.py`). The mug of the shell games is
+Elsewhere the folder is left out (but for what needs no simulator: `test_data.py`). The mug of the shell games is
 taken from ../shared beside the repository, or from where MEMVLA_MIKASA_ASSETS says. With MEMVLA_SIM=mikasa a package,
 driver or file that is missing is a failure.
 """

@@ -50,9 +50,14 @@ def use_driver() -> str:
 
 
 def prepare(folder: Path, say: Say) -> None:
-    """See to it that SAPIEN in the environment `folder` can draw. Raises RuntimeError naming the cure."""
+    """See to it that SAPIEN 3 in the environment `folder` can draw. Raises RuntimeError naming the cure."""
+    bring_driver(folder, say, DRAWS)
+
+
+def bring_driver(folder: Path, say: Say, draws: str) -> None:
+    """See to it that the statements `draws` succeed in the environment `folder`. Raises RuntimeError with the cure."""
     python = folder / "bin" / "python"
-    if not _complaint(python, {}):
+    if not complaint(python, {}, draws):
         say("  the system's Vulkan driver will do")
         return
     say("  SAPIEN cannot draw with the system's Vulkan driver; bringing Mesa's software driver from Debian's backports")
@@ -60,18 +65,18 @@ def prepare(folder: Path, say: Say) -> None:
     manifest = manifest_in(folder)
     icd = {"library_path": str(driver), "api_version": "1.4.305"}
     manifest.write_text(json.dumps({"file_format_version": "1.0.0", "ICD": icd}, indent=1))
-    complaint = _complaint(python, dict.fromkeys(VARIABLES, str(manifest)))
-    if complaint:
+    said = complaint(python, dict.fromkeys(VARIABLES, str(manifest)), draws)
+    if said:
         raise RuntimeError(
-            f"SAPIEN cannot draw with {driver} either ({complaint}); the driver links other libraries: "
+            f"SAPIEN cannot draw with {driver} either ({said}); the driver links other libraries: "
             f"apt-get install {PACKAGE} brings them; or name a working driver with {VARIABLES[1]}=FILE.json"
         )
 
 
-def _complaint(python: Path, variables: dict[str, str]) -> str:
+def complaint(python: Path, variables: dict[str, str], draws: str) -> str:
     """The last line of what SAPIEN says when it cannot draw, `""` when it can."""
     done = subprocess.run(
-        [str(python), "-c", DRAWS], env={**os.environ, **variables}, capture_output=True, text=True, timeout=300
+        [str(python), "-c", draws], env={**os.environ, **variables}, capture_output=True, text=True, timeout=300
     )
     return (done.stderr.strip().splitlines() or ["no message"])[-1] if done.returncode else ""
 

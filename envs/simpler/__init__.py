@@ -1,0 +1,116 @@
+"""SimplerEnv: real-robot evaluations rebuilt in simulation, on two back ends. Importing it imports no simulator.
+
+`bridge` is the four WidowX tasks over real pictures of the BridgeData tables, 24 layouts each; trial k is the
+protocol's episode k. Back ends:
+
+    maniskill3    ManiSkill 3's own version of the tasks, from the package index (runtime `maniskill`)
+    simpler_env   the original: ManiSkill2_real2sim on SAPIEN 2.2.2, from its public repository (runtime `simpler_env`)
+
+The two draw and judge alike but not the same: their contact rules, their settling and their collision code differ, and
+the eggplant lies otherwise. So the back end is an option of the suite and with it a part of the protocol's fingerprint.
+A suite that leaves it open takes what MEMVLA_SIMPLER_BACKEND names, else the original where its runtime is set up, else
+ManiSkill 3 (`settle`); manifest and reports name the one that was taken.
+
+Options of `describe` and `make`:
+
+    suite     bridge
+    backend   maniskill3 or simpler_env ("": see above)
+    renderer  cpu, gpu, or "" (a CUDA device if SAPIEN finds one, else the software renderer). Physics is the CPU's in
+              all cases; pictures of different renderers differ in their last bits
+    assets    folder with models and pictures ("": see envs.simpler.assets)
+
+Facts: Li et al. 2024, "Evaluating Real-World Robot Manipulation Policies in Simulation", and the files of ManiSkill
+3.0.1, SimplerEnv and ManiSkill2_real2sim.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from envs.base import VLAEnv
+from envs.maniskill import ENV_VARS, LIBRARIES, NAME, RENDERERS, REQUIREMENTS
+from envs.maniskill.driver import prepare
+from envs.runtime import Runtime
+from envs.simpler.sources import prepare as bring_sources
+from envs.spec import ActionSpec, CameraSpec, EnvSpec, Gripper, Rotation
+
+BACKENDS = ("maniskill3", "simpler_env")
+CHOICE = "MEMVLA_SIMPLER_BACKEND"
+"""The variable that names the back end of suites which leave it open."""
+
+STATE = ("x", "y", "z", "roll", "pitch", "yaw", "gripper")
+"""Tool position (m), Euler angles (rad, fixed x, y, z) in the robot's base frame, opening of the gripper (0 to 1)."""
+
+MANISKILL3 = Runtime(
+    name=NAME,
+    requirements=REQUIREMENTS,
+    libraries=LIBRARIES,
+    env_vars=ENV_VARS,
+    probe="from envs.simpler.probe import maniskill3; print(maniskill3())",
+    prepare=prepare,
+)
+
+ORIGINAL = Runtime(
+    name="simpler_env",
+    requirements=Path(__file__).parent / "requirements.txt",
+    libraries=LIBRARIES,
+    env_vars={"LP_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+    probe="from envs.simpler.probe import original; print(original())",
+    prepare=bring_sources,
+)
+
+WIDOWX = ActionSpec(
+    frame="base",
+    absolute=False,
+    translation_unit=1.0,
+    rotation=Rotation.AXIS_ANGLE,
+    rotation_unit=1.0,
+    gripper=Gripper(open=1.0, closed=-1.0),
+    limit=None,
+    hz=5.0,
+)
+"""What `arm_pd_ee_target_delta_pose_align2_gripper_pd_joint_pos` takes: metres and radians by which the *target* pose
+of the tool is moved along and turned about the base's axes."""
+
+
+def settle(suite: str = "bridge", backend: str = "", **rest: Any) -> dict[str, Any]:
+    """The options with the back end chosen. Raises ValueError for one that does not exist."""
+    chosen = backend or os.environ.get(CHOICE, "") or ("simpler_env" if _original_is_there() else "maniskill3")
+    if chosen not in BACKENDS:
+        raise ValueError(f"the back end of SimplerEnv must be one of {', '.join(BACKENDS)}, was {chosen!r}")
+    return {"suite": suite, "backend": chosen, **rest}
+
+
+def RUNTIME(**options: Any) -> Runtime:  # noqa: N802 - the name every adapter exports it under
+    """The runtime of the back end that is chosen."""
+    return {"maniskill3": MANISKILL3, "simpler_env": ORIGINAL}[settle(**options)["backend"]]
+
+
+def describe(suite: str = "bridge", backend: str = "", renderer: str = "", assets: str = "") -> EnvSpec:
+    """What SimplerEnv offers. Raises ValueError for an option value that does not exist."""
+    settle(suite, backend)
+    if renderer and renderer not in RENDERERS:
+        raise ValueError(f"renderer must be one of {', '.join(RENDERERS)} (or empty), was {renderer!r}")
+    if suite != "bridge":
+        raise ValueError(f"suite must be bridge, was {suite!r}")
+    return EnvSpec("simpler", WIDOWX, (CameraSpec("third_person", 480, 640),), STATE)
+
+
+def make(suite: str = "bridge", backend: str = "", renderer: str = "", assets: str = "") -> VLAEnv:
+    """The simulator. Raises ValueError as `describe`; ImportError outside the runtime (see `memvla setup`)."""
+    env_spec = describe(suite, backend, renderer, assets)
+    from envs.maniskill.render import surroundings
+    from envs.simpler.assets import maniskill3_folder
+
+    folder = maniskill3_folder(assets)
+    surroundings(folder)  # before ManiSkill is imported: it reads its folder and driver then
+    from envs.simpler.maniskill3 import ManiSkillBridge
+
+    return ManiSkillBridge(env_spec, folder, renderer)
+
+
+def _original_is_there() -> bool:
+    home = Path(os.environ.get("MEMVLA_HOME") or Path.home() / ".memvla")
+    return (home / "runtimes" / ORIGINAL.name / "memvla-runtime.json").is_file()

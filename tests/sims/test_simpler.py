@@ -1,0 +1,35 @@
+"""SimplerEnv-Bridge end to end on a software renderer: one task through Ray, with pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from harness import run as running
+from harness.config import compose_run
+from reports.manifest import read
+from reports.records import RecordStore
+
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "assets" / "simpler"
+
+
+@pytest.mark.timeout(900)
+def test_the_expert_grasps_on_ray_and_is_filmed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if SHARED.is_dir():
+        monkeypatch.setenv("MEMVLA_SIMPLER_ASSETS", str(SHARED))
+    command = [f"run.dir={tmp_path}", "suite=simpler_bridge", "run.tasks=[carrot_on_plate]", "policy=expert"]
+    command += ["run.trials=2", "run.film_every=40", "cluster.workers=1"]
+    ended = running.run(compose_run(command), Console(), ["memvla", "run", *command])
+    assert ended.exit_code == 0
+    with RecordStore(ended.folders[0] / "episodes.sqlite") as store:
+        found = store.attempts()
+    assert [record.outcome for record in found] == ["success", "success"]
+    assert [record.steps for record in found] == [120, 120]
+    assert all(record.metrics["grasped"] == 1.0 for record in found)
+    assert len({record.scene_hash for record in found}) == 2
+    (video,) = [tmp_path / "expert" / record.video for record in found if record.video]
+    assert video.stat().st_size > 5000
+    (plan,) = read(ended.folders[0]).suites
+    assert plan.env["backend"] in ("maniskill3", "simpler_env")
