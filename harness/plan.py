@@ -97,9 +97,12 @@ def steps_per_call(policy: PolicySpec, suite: Suite) -> int:
 
 
 def scenes(suite: Suite, trials: int, tasks: Sequence[str] = ()) -> list[SceneId]:
-    """All scenes of a run: trials 0..trials-1 of each task (or of the named ones), task by task."""
+    """All scenes of a run: trials 0..trials-1 of each task (or of the named ones; fewer where a task has no more), task
+    by task."""
     chosen = [suite.task(name) for name in tasks] if tasks else list(suite.tasks)
-    return [SceneId(suite.name, task.name, trial) for task in chosen for trial in range(trials)]
+    return [
+        SceneId(suite.name, task.name, trial) for task in chosen for trial in range(suite.trials(task.name, trials))
+    ]
 
 
 def episodes(

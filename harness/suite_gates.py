@@ -36,7 +36,6 @@ class SuiteGates:
         beyond = suite.not_covered([task.name for task in suite.tasks])
         names = [task.name for task in suite.tasks if task.name not in beyond]
         self._tasks = names[:: max(1, len(names) // tasks)][:tasks]
-        self._trials = range(min(2, suite.protocol.trials))
         self._env: VLAEnv = self._make()
 
     def _make(self) -> VLAEnv:
@@ -75,7 +74,7 @@ class SuiteGates:
         return f"{len(declared.cameras)} cameras, {declared.action.dim}-D actions, {len(declared.state)} state numbers"
 
     def _hashes(self) -> str:
-        scenes = [(task, trial) for task in self._tasks for trial in self._trials]
+        scenes = [(task, trial) for task in self._tasks for trial in self._trials(task, 2)]
         forward = {scene: self._hash(self._env, *scene) for scene in scenes}
         backward = {scene: self._hash(self._env, *scene) for scene in reversed(scenes)}
         fresh = self._make()
@@ -89,13 +88,14 @@ class SuiteGates:
         return f"{len(scenes)} scenes in two orders, {len(cold)} on a fresh simulator"
 
     def _trials_differ(self) -> str:
-        count = min(4, self.suite.protocol.trials)
-        if count < 2:
+        trials = {task: self._trials(task, 4) for task in self._tasks}
+        most = max(map(len, trials.values()))
+        if most < 2:
             raise NotAsked("the protocol has one trial a task")
-        for task in self._tasks:
-            hashes = {self._hash(self._env, task, trial) for trial in range(count)}
-            demand(len(hashes) == count, f"{task}: {count} trials, {len(hashes)} different scenes")
-        return f"{count} trials of {len(self._tasks)} tasks"
+        for task, several in trials.items():
+            hashes = {self._hash(self._env, task, trial) for trial in several}
+            demand(len(hashes) == len(several), f"{task}: {len(several)} trials, {len(hashes)} different scenes")
+        return f"{most} trials of {len(self._tasks)} tasks"
 
     def _unsolved(self) -> str:
         for task in self._tasks:
@@ -108,7 +108,7 @@ class SuiteGates:
     def _repeats(self) -> str:
         for task in self._tasks:
             first = self._end_of(task, 0)
-            self._end_of(self._tasks[0], self._trials[-1], other=True)
+            self._end_of(self._tasks[0], self._trials(self._tasks[0], 2)[-1], other=True)
             demand(self._end_of(task, 0) == first, f"{task}: the same actions led to another end")
         return f"{STEPS} random steps, {len(self._tasks)} tasks, bit for bit"
 
@@ -162,7 +162,7 @@ class SuiteGates:
         convert = converter(policy.spec.action, self._env.env_spec.action)
         won = []
         for task in self._tasks:
-            scenes = [EpisodeId(self.suite.name, task, trial).scene for trial in self._trials]
+            scenes = [EpisodeId(self.suite.name, task, trial).scene for trial in self._trials(task, 2)]
             for spec in episodes(scenes, self.suite, policy.spec, seed=0):
                 rollout = run_episode(self._env, policy, spec, convert)
                 demand(rollout.record.outcome != "void", f"{spec.episode} is void: {rollout.record.cause}")
@@ -171,6 +171,9 @@ class SuiteGates:
         return f"{sum(won)} of {len(won)} episodes"
 
     # ------------------------------------------------------------------ parts
+
+    def _trials(self, task: str, most: int) -> range:
+        return range(self.suite.trials(task, min(most, self.suite.protocol.trials)))
 
     def _reset(self, env: VLAEnv, task: str, trial: int) -> tuple[dict[str, Any], dict[str, Any]]:
         return env.reset(seed=self.suite.protocol.scene_seed, options={"task": task, "trial": trial})

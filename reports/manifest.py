@@ -37,7 +37,8 @@ class ManifestError(RuntimeError):
 
 @dataclass(frozen=True)
 class SuitePlan:
-    """One suite of a run as it was when the run began. `trials` scenes of each task of `tasks` are planned.
+    """One suite of a run as it was when the run began. `trials` scenes of each task of `tasks` are planned; of those
+    in `fewer` only so many, because there are no more.
 
     fingerprint: `Suite.fingerprint()`, the protocol's identity; env: the adapter's options; runtime: name of the
     simulator's Python environment ("": the main one); policy: the PolicySpec the policy had for this suite; tags: of
@@ -58,11 +59,16 @@ class SuitePlan:
     tags: dict[str, dict[str, str]] = field(default_factory=dict)
     source: str = ""
     not_covered: dict[str, list[str]] = field(default_factory=dict)
+    fewer: dict[str, int] = field(default_factory=dict)
 
     @property
     def planned(self) -> int:
         """Scenes planned."""
-        return len(self.tasks) * self.trials
+        return sum(self.trials_of(task) for task in self.tasks)
+
+    def trials_of(self, task: str) -> int:
+        """Scenes planned of one task."""
+        return self.fewer.get(task, self.trials)
 
     @cached_property
     def beyond(self) -> frozenset[str]:
@@ -158,6 +164,7 @@ def plan_of(suite: Suite, tasks: Sequence[str], trials: int, policy: Mapping[str
         tags={name: suite.task(name).labels for name in tasks if suite.task(name).labels},
         source=suite.source,
         not_covered=_by_reason(suite.not_covered(tasks)),
+        fewer={name: count for name in tasks if (count := suite.trials(name, trials)) < trials},
     )
 
 

@@ -44,8 +44,8 @@ class Group:
     def not_covered(self) -> int:
         """Planned scenes that could not be tried, since the machine lacked something that they need."""
         beyond = self.suite.beyond
-        count = len(beyond) if self.task is None else int(self.task in beyond)
-        return count * self.suite.trials - sum(record.task in beyond for record in self.scored)
+        lacking = [task for task in beyond if self.task in (None, task)]
+        return sum(map(self.suite.trials_of, lacking)) - sum(record.task in beyond for record in self.scored)
 
     @property
     def not_run(self) -> int:
@@ -92,7 +92,7 @@ def _group(
         label=label,
         suite=plan,
         task=task,
-        planned=plan.planned if task is None else plan.trials,
+        planned=plan.planned if task is None else plan.trials_of(task),
         scored=tuple(r for r in final if r.scored),
         void_scenes=sum(not r.scored for r in final),
         void_attempts=tuple(voids),
@@ -170,7 +170,9 @@ def load(paths: Iterable[Path | str]) -> tuple[Run, ...]:
 def _read(folder: Path, made: Manifest, label: str) -> Run:
     with RecordStore(folder / FILE_NAME) as store:
         episodes, attempts = store.episodes(), store.attempts()
-    planned = {SceneId(p.name, task, trial) for p in made.suites for task in p.tasks for trial in range(p.trials)}
+    planned = {
+        SceneId(p.name, task, trial) for p in made.suites for task in p.tasks for trial in range(p.trials_of(task))
+    }
     inside = [r for r in episodes if r.scene in planned]
     privileged = made.privileged or any(r.privileged for r in attempts)
     return Run(

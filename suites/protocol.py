@@ -62,12 +62,14 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Task:
-    """One goal. max_steps overrides the protocol's limit; tags (family, dimension ...) group it in reports; marks do
-    too, but come from files that need not be at hand, so they are no part of the protocol's fingerprint."""
+    """One goal. max_steps overrides the protocol's limit; trials: scenes there are, where that is fewer than are asked
+    for; tags (family, dimension ...) group it in reports; marks do too, but come from files that need not be at hand,
+    so they are no part of the protocol's fingerprint."""
 
     name: str
     instruction: str = ""
     max_steps: int | None = None
+    trials: int | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     marks: Mapping[str, str] = field(default_factory=dict)
 
@@ -109,6 +111,12 @@ class Suite:
     def max_steps(self, task: str) -> int:
         """The step limit of a task."""
         return self.task(task).max_steps or self.protocol.max_steps
+
+    def trials(self, task: str, asked: int | None = None) -> int:
+        """Scenes of a task: as many as are asked for (None: as the protocol says), but no more than there are."""
+        wanted = self.protocol.trials if asked is None else asked
+        there = self.task(task).trials
+        return wanted if there is None else min(wanted, there)
 
     @property
     def module(self) -> ModuleType:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
+from envs.assets import AssetsMissing, home
 from envs.simpler.tasks import BridgeTask
 
 VARIABLE = "MEMVLA_SIMPLER_ASSETS"
@@ -26,15 +28,10 @@ STAND_INS = {
 """SHA-256 of files that are known not to be the benchmark's own -> what of a scene they stand in for."""
 
 
-class AssetsMissing(RuntimeError):
-    """A file is not where it should be. The message names folder, file and cure."""
-
-
 def chosen_folder(folder: str = "") -> Path:
     """The folder that holds `ms3` (for ManiSkill 3) and `ms2` (for the original): `folder`, else
     MEMVLA_SIMPLER_ASSETS, else assets/simpler under MEMVLA_HOME (~/.memvla). It need not exist."""
-    home = Path(os.environ.get("MEMVLA_HOME") or Path.home() / ".memvla")
-    return Path(folder or os.environ.get(VARIABLE) or home / "assets" / "simpler").expanduser().resolve()
+    return Path(folder or os.environ.get(VARIABLE) or home() / "assets" / "simpler").expanduser().resolve()
 
 
 def maniskill3_folder(folder: str = "") -> Path:
@@ -55,6 +52,29 @@ def maniskill3_files(folder: Path, task: BridgeTask) -> list[Path]:
     single = [custom / "info_bridge_custom_v0.json", data / "stages" / f"{task.stage}.glb"]
     single += [data / "real_inpainting" / f"{task.overlay}.png", folder / ROBOT]
     _need([*single, *models], folder, f"MS_ASSET_DIR={folder} python -m mani_skill.utils.download_asset", "ms3/data")
+    return [*single, *(file for path in models for file in sorted(path.parent.iterdir()) if file.is_file())]
+
+
+def original_folder(folder: str = "") -> Path:
+    """The folder that the original reads (it holds `custom`, `hab2_bench_assets`, `real_inpainting`): `ms2` of the
+    chosen one; where no folder was named and it is not there, `data` of the sources that setup brought."""
+    ours = chosen_folder(folder) / "ms2"
+    own = Path(sys.prefix) / "sources" / "ManiSkill2_real2sim" / "data"
+    named = folder or os.environ.get(VARIABLE)
+    return ours if named or ours.is_dir() or not own.is_dir() else own
+
+
+def need_original(folder: Path, names: Sequence[str]) -> list[Path]:
+    """What a task needs of the original's folder: these files, and all that lies beside a model's. Raises
+    AssetsMissing naming the first file that is not there."""
+    for name in names:
+        if not (folder / name).is_file():
+            raise AssetsMissing(
+                f"{name} is not in {folder}: it comes with the sources (memvla setup), or name the folder that holds "
+                f"ms2/custom with {VARIABLE}=FOLDER"
+            )
+    models = [folder / name for name in names if name.endswith("collision.obj")]
+    single = [folder / name for name in names if not name.endswith("collision.obj")]
     return [*single, *(file for path in models for file in sorted(path.parent.iterdir()) if file.is_file())]
 
 

@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial.transform import Rotation
 
+from envs.assets import AssetsMissing
 from envs.base import SceneError, VLAEnv
 from envs.maniskill.render import choose_renderer, kept_renderer
-from envs.simpler.assets import ROBOT, AssetsMissing, digest, maniskill3_files, stand_ins
+from envs.simpler.assets import ROBOT, digest, maniskill3_files, stand_ins
 from envs.simpler.robot import description
 from envs.simpler.tasks import BridgeTask, check_trial, facts
 from envs.spec import Advance, EnvSpec, Floats, Image

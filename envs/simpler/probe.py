@@ -1,10 +1,11 @@
-"""Does the runtime work? `python -c "from envs.simpler.probe import maniskill3; print(maniskill3())"` inside it."""
+"""Do the runtimes work? `python -c "from envs.simpler.probe import maniskill3; print(maniskill3())"` inside one."""
 
 from __future__ import annotations
 
 from importlib.metadata import version
 
-from envs.simpler.assets import VARIABLE, AssetsMissing, maniskill3_files, maniskill3_folder, stand_ins
+from envs.assets import AssetsMissing
+from envs.simpler.assets import VARIABLE, maniskill3_files, maniskill3_folder, stand_ins
 from envs.simpler.tasks import TASKS
 
 
@@ -20,6 +21,23 @@ def maniskill3() -> str:
     import mani_skill.envs.tasks.digital_twins.bridge_dataset_eval  # type: ignore[import-not-found]  # noqa: F401
 
     return f"mani-skill {version('mani-skill')}, sapien {version('sapien')}, {drawing_device()}; {_models()}"
+
+
+def original() -> str:
+    """The same of the original. Raises where something fails."""
+    from envs.simpler.assets import original_folder
+    from envs.simpler.original import surroundings
+
+    folder = original_folder()
+    surroundings(folder)
+    import mani_skill2_real2sim.envs  # type: ignore[import-not-found]  # noqa: F401 - all the tasks import
+    import sapien.core as sapien  # type: ignore[import-not-found]
+
+    engine, renderer = sapien.Engine(), sapien.SapienRenderer()
+    engine.set_renderer(renderer)
+    engine.create_scene().add_camera("probe", 8, 8, 1.0, 0.1, 10.0)
+    present = "present" if (folder / "custom").is_dir() else f"missing in {folder} (name another with {VARIABLE})"
+    return f"SimplerEnv on sapien {version('sapien')}, numpy {version('numpy')}, it can draw; models {present}"
 
 
 def _models() -> str:

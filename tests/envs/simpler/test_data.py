@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
-from envs.simpler import CHOICE, RUNTIME, describe, settle
+from envs.assets import AssetsMissing
+from envs.base import SceneError
+from envs.simpler import CHOICE, RUNTIME, SHADER, describe, settle, sources
 from envs.simpler.assets import (
     DATASET,
     ROBOT,
-    AssetsMissing,
     chosen_folder,
     digest,
     maniskill3_files,
     maniskill3_folder,
     stand_ins,
 )
+from envs.simpler.fractal import SETTINGS, variants
+from envs.simpler.gripper import StickyGripper
 from envs.simpler.robot import APART, INSIDE, description
+from envs.simpler.setups import build_of, reset_of
 from envs.simpler.tasks import TASKS
+from harness.plan import scenes
+from reports.manifest import plan_of
 from suites.protocol import SuiteError, load_suite
+from suites.published import paper_table
 
 # ------------------------------------------------------------------ back ends
 
@@ -160,3 +171,158 @@ def test_a_robot_that_comes_with_its_srdf_is_left_as_it_is(tmp_path: Path) -> No
     urdf.write_text(ORIGINAL)
     urdf.with_suffix(".srdf").write_text("<robot/>")
     assert description(urdf) == urdf
+
+
+# ------------------------------------------------------------------ fractal
+
+
+COUNTS = {
+    "vm": {"coke_can": (12, 300), "move_near": (4, 240), "open_close_drawer": (216, 216), "put_in_drawer": (12, 108)},
+    "va": {"coke_can": (33, 825), "move_near": (10, 600), "open_close_drawer": (42, 378), "put_in_drawer": (7, 189)},
+}
+"""Variants and trials of each task: 336 and 2,856 in all."""
+LIMITS = {"coke_can": 80, "move_near": 80, "open_close_drawer": 113, "put_in_drawer": 200}
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_variants_trials_and_limits_are_the_protocols(setting: str) -> None:
+    found = variants(setting).values()
+    for task, (number, trials) in COUNTS[setting].items():
+        own = [each for each in found if each.task == task]
+        assert (len(own), sum(each.trials for each in own)) == (number, trials)
+        assert {each.max_steps for each in own} == {LIMITS[task]}
+        assert len({each.trials for each in own}) == 1  # so that a mean over trials is the mean over variants
+    assert len({each.name for each in found}) == len(found)
+    built = {(e.env_id, e.scene, e.overlay, e.robots, e.yaw, repr(sorted(e.build.items()))) for e in found}
+    assert len(built) == len(found)
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_the_suite_plans_every_trial_and_names_the_published_rows(setting: str) -> None:
+    suite = load_suite(f"simpler_fractal_{setting}")
+    assert [task.name for task in suite.tasks] == list(variants(setting))
+    planned = scenes(suite, suite.protocol.trials)
+    assert len(planned) == sum(trials for _, trials in COUNTS[setting].values())
+    assert len(scenes(suite, 5, [suite.tasks[0].name])) == 5
+    assert plan_of(suite, [task.name for task in suite.tasks], 60).planned == len(planned)
+    table = paper_table("memoryvla/fractal")
+    wanted = {cell.task for cell in table.cells if cell.suite == suite.name}
+    assert wanted == {task.tags["published"] for task in suite.tasks}
+    assert (suite.protocol.success, suite.protocol.stop_on_success) == ("at_end", False)
+
+
+def test_trials_go_through_places_as_upstreams_loops_do() -> None:
+    """Robot x, robot y, then object x, object y: the last runs fastest."""
+    can = variants("vm")["coke_can_horizontal_plain"]
+    assert [can.place(k)[1] for k in (0, 1, 5, 24)] == [
+        pytest.approx(place) for place in ((-0.35, -0.02), (-0.35, 0.09), (-0.2925, -0.02), (-0.12, 0.42))
+    ]
+    put = variants("va")["put_in_drawer_base"]
+    assert [put.place(k)[0][1] for k in (0, 8, 9, 26)] == pytest.approx([-0.2, -0.2, 0.0, 0.2])
+    assert variants("va")["move_near_base"].place(59) == ((0.35, 0.21), None, 59)
+    with pytest.raises(SceneError, match="25 scenes"):
+        can.place(25)
+
+
+def test_the_robot_faces_the_counter_turned_by_its_yaw() -> None:
+    """Half a turn about the vertical, as upstream's quaternion (w, x, y, z)."""
+    options = reset_of("fractal", "vm", "coke_can_standing_plain", 0)
+    assert np.abs(options["robot_init_options"]["init_rot_quat"]) == pytest.approx([0, 0, 0, 1], abs=1e-12)
+    near = reset_of("fractal", "va", "move_near_base", 7)
+    w, x, y, z = near["robot_init_options"]["init_rot_quat"]
+    heading = Rotation.from_quat([x, y, z, w]).as_matrix()[:, 0]
+    assert heading == pytest.approx([-np.cos(0.09), np.sin(0.09), 0.0])
+    assert near["obj_init_options"] == {"episode_id": 7}
+
+
+def test_drawers_are_ray_traced_unless_the_variable_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(SHADER, raising=False)
+    traced = load_suite("simpler_fractal_vm")
+    assert traced.env["shader"] == "rt"
+    monkeypatch.setenv(SHADER, "ibl")
+    plain = load_suite("simpler_fractal_vm")
+    assert plain.env["shader"] == "ibl"
+    assert plain.fingerprint() != traced.fingerprint()
+    drawer = build_of("fractal", "vm", "open_top_drawer_plain_a0", "ibl", Path("/assets"))
+    assert drawer.keywords["shader_dir"] == "ibl"
+    assert "shader_dir" not in build_of("fractal", "vm", "coke_can_standing_plain", "ibl", Path("/assets")).keywords
+
+
+# ------------------------------------------------------------------ the sticky gripper
+
+
+def test_a_change_of_the_gripper_is_repeated_and_others_wait() -> None:
+    grip = StickyGripper(10)
+    assert [grip(1.0), grip(1.0)] == [0.0, 0.0]
+    assert [grip(0.0) for _ in range(3)] == [1.0, 1.0, 1.0]  # closes
+    assert [grip(1.0) for _ in range(7)] == [1.0] * 7  # not heeded before the tenth
+    assert [grip(1.0) for _ in range(10)] == [-1.0] * 10  # now it is: measured against what was repeated
+    assert grip(1.0) == 0.0
+
+
+def test_a_fresh_episode_starts_with_a_gripper_that_remembers_nothing() -> None:
+    grip = StickyGripper(4)
+    before = grip.state
+    grip(1.0)
+    grip(0.0)
+    assert grip.state != before
+    grip.reset()
+    assert grip.state == before
+    assert grip(0.0) == 0.0  # the first number is no change
+
+
+# ------------------------------------------------------------------ the sources of the original
+
+
+def test_sources_come_from_the_folder_that_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(sources.VARIABLE, str(tmp_path / "given"))
+    said: list[str] = []
+    with pytest.raises(RuntimeError, match="must hold ManiSkill2_real2sim and SimplerEnv"):
+        sources._bring(sources.REPOSITORIES[0], tmp_path / "to", said.append)
+    for each in sources.REPOSITORIES:
+        proof = tmp_path / "given" / each.name / each.proof
+        proof.parent.mkdir(parents=True)
+        proof.write_text(each.name)
+        sources._bring(each, tmp_path / "to" / each.name, said.append)
+        assert (tmp_path / "to" / each.name / each.proof).read_text() == each.name
+
+
+def test_a_repository_that_cannot_be_reached_is_said_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(sources.VARIABLE, raising=False)
+    nowhere = replace(sources.REPOSITORIES[0], url=str(tmp_path / "no repository"))
+    with pytest.raises(RuntimeError, match=r"cannot be brought from .*sources=DIR"):
+        sources._bring(nowhere, tmp_path / "to", lambda _: None)
+
+
+def test_a_repository_is_brought_at_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(sources.VARIABLE, raising=False)
+    origin = tmp_path / "origin"
+    origin.mkdir()
+
+    def git(*words: str) -> str:
+        who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        return subprocess.run(["git", *who, *words], cwd=origin, capture_output=True, text=True, check=True).stdout
+
+    git("init", "--quiet")
+    (origin / "file").write_text("wanted")
+    git("add", "file")
+    git("commit", "--quiet", "-m", "one")
+    commit = git("rev-parse", "HEAD").strip()
+    (origin / "file").write_text("later")
+    git("commit", "--quiet", "-a", "-m", "two")
+    sources._bring(sources.Repository("it", str(origin), commit, "file"), tmp_path / "to", lambda _: None)
+    assert (tmp_path / "to" / "file").read_text() == "wanted"
+
+
+def test_the_library_is_changed_in_the_one_name_and_keeps_its_size(tmp_path: Path) -> None:
+    library = tmp_path / "libsapien.so"
+    data = b"before" + sources.WANTED + b"after"
+    library.write_bytes(data)
+    assert sources._ask_for_less(library)
+    changed = library.read_bytes()
+    assert len(changed) == len(data)
+    assert changed.split(b"\0")[0] == b"beforeVK_KHR_external_semaphore"
+    assert changed.endswith(b"after")
+    assert not sources._ask_for_less(library)
