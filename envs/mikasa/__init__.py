@@ -18,6 +18,7 @@ Learning", and the files of mikasa-robo-suite 1.0.0 and ManiSkill 3.0.1.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from envs.assets import cure, missing, place
 from envs.base import VLAEnv

@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from envs.assets import AssetsMissing, home
-from envs.simpler.tasks import BridgeTask
+from envs.simpler.bridge import BridgeTask
 
 VARIABLE = "MEMVLA_SIMPLER_ASSETS"
 DATASET = Path("data/tasks/bridge_v2_real2sim_dataset")

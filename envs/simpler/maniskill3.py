@@ -14,8 +14,8 @@ from envs.assets import AssetsMissing
 from envs.base import SceneError, VLAEnv
 from envs.maniskill.render import choose_renderer, kept_renderer
 from envs.simpler.assets import ROBOT, digest, maniskill3_files, stand_ins
+from envs.simpler.bridge import BridgeTask, check_trial, facts
 from envs.simpler.robot import description
-from envs.simpler.tasks import BridgeTask, check_trial, facts
 from envs.spec import Advance, EnvSpec, Floats, Image
 
 CONTROL = "arm_pd_ee_target_delta_pose_align2_gripper_pd_joint_pos"

@@ -6,7 +6,7 @@ from importlib.metadata import version
 
 from envs.assets import AssetsMissing
 from envs.simpler.assets import VARIABLE, maniskill3_files, maniskill3_folder, stand_ins
-from envs.simpler.tasks import TASKS
+from envs.simpler.bridge import TASKS
 
 
 def maniskill3() -> str:

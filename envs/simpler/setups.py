@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from envs.simpler.bridge import check_trial, facts
 from envs.simpler.fractal import variant
-from envs.simpler.tasks import check_trial, facts
 
 GOOGLE_CONTROL = (
     "arm_pd_ee_delta_pose_align_interpolate_by_planner_gripper_pd_joint_target_delta_pos_interpolate_by_planner"

@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 
 from envs.base import SceneError, VLAEnv
 from envs.simpler.assets import chosen_folder
-from envs.simpler.tasks import SCENES, TASKS
+from envs.simpler.bridge import SCENES, TASKS
 from policies.expert.simpler import SimplerScript
 from suites.protocol import load_suite
 

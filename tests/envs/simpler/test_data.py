@@ -24,11 +24,11 @@ from envs.simpler.assets import (
     maniskill3_folder,
     stand_ins,
 )
+from envs.simpler.bridge import TASKS
 from envs.simpler.fractal import SETTINGS, variants
 from envs.simpler.gripper import StickyGripper
 from envs.simpler.robot import APART, INSIDE, description
 from envs.simpler.setups import build_of, reset_of
-from envs.simpler.tasks import TASKS
 from harness.plan import scenes
 from reports.manifest import plan_of
 from suites.protocol import SuiteError, load_suite

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from envs.base import VLAEnv
+from envs.simpler.bridge import TASKS
 from envs.simpler.maniskill3 import build, to_controller
-from envs.simpler.tasks import TASKS
 from suites.protocol import load_suite
 
 if TYPE_CHECKING:
