@@ -64,6 +64,12 @@ def original_folder(folder: str = "") -> Path:
     return ours if named or ours.is_dir() or not own.is_dir() else own
 
 
+def visual_of(model: Path) -> str:
+    """Name of the mesh that is drawn, by upstream's order of choice; the last one where none is there."""
+    names = ("textured.obj", "textured.dae", "textured.glb")
+    return next((name for name in names if (model / name).is_file()), names[-1])
+
+
 def need_original(folder: Path, names: Sequence[str]) -> list[Path]:
     """What a task needs of the original's folder: these files, and all that lies beside a model's. Raises
     AssetsMissing naming the first file that is not there."""

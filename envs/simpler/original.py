@@ -6,7 +6,8 @@ import os
 import sys
 import tempfile
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from scipy.spatial.transform import Rotation
 from envs.assets import AssetsMissing
 from envs.base import SceneError, VLAEnv
 from envs.maniskill.driver import use_driver
-from envs.simpler.assets import digest, need_original, stand_ins
+from envs.simpler.assets import digest, need_original, stand_ins, visual_of
 from envs.simpler.gripper import StickyGripper
 from envs.simpler.setups import Setup, build_of, reset_of
 from envs.spec import Advance, EnvSpec, Floats, Image
@@ -39,6 +40,7 @@ class OriginalSimpler(VLAEnv):
         self._setup: Setup | None = None
         self._env: Any = None
         self._models = ""
+        self._files: list[Path] = []
         self._marks: dict[str, float] = {}
         self._words = ""
         self._sticky = StickyGripper(sticky) if suite == "fractal" else None
@@ -50,7 +52,7 @@ class OriginalSimpler(VLAEnv):
         if task != self._task:
             self._free()
             setup = build_of(self._suite, self._setting, task, self._shader, self._assets)
-            self._look_at_models(task, setup)
+            self._files = self._need(task, setup.files)
             self._env = build(setup)
             self._task, self._setup = task, setup
         self._env.set_main_rng(MAIN_SEED + seed)
@@ -58,6 +60,7 @@ class OriginalSimpler(VLAEnv):
         # A base camera that nobody looks through is drawn with every picture otherwise.
         assert self._setup is not None
         self._env._cameras = OrderedDict({self._setup.camera: self._env._cameras[self._setup.camera]})
+        self._look_at_models(task)
         self._words = self._env.get_language_instruction()
         if self._sticky is not None:
             self._sticky.reset()
@@ -154,13 +157,24 @@ class OriginalSimpler(VLAEnv):
     def _opening(self) -> float:
         return float(np.clip(1.0 - self._env.agent.get_gripper_closedness(), 0.0, 1.0))
 
-    def _look_at_models(self, task: str, setup: Setup) -> None:
+    def _need(self, task: str, names: Sequence[str]) -> list[Path]:
         try:
-            files = need_original(self._assets, setup.files)
+            return need_original(self._assets, names)
         except AssetsMissing as error:
             raise SceneError(f"{task} cannot be set up: {error}") from error
+
+    def _look_at_models(self, task: str) -> None:
+        """Of the things that lie in this scene. Without its visual mesh a thing would be there and not be seen: SAPIEN
+        only logs that."""
+        models = sorted({actor.name for actor in self._env._actors if self._model(actor.name).is_dir() and actor.name})
+        shown = [f"custom/models/{name}/{visual_of(self._model(name))}" for name in models]
+        bodies = [f"custom/models/{name}/collision.obj" for name in models]
+        files = [*self._files, *self._need(task, [*shown, *bodies])]
         self._models = digest(files)
         self._marks = {f"stand_in_{name}": 1.0 for name in sorted(stand_ins(files))}
+
+    def _model(self, name: str) -> Path:
+        return self._assets / "custom" / "models" / name
 
     def _free(self) -> None:
         self._task, self._setup = "", None
@@ -198,11 +212,21 @@ def _linked(folder: Path) -> Path:
     return made
 
 
+@lru_cache(maxsize=1)
+def kept_renderer() -> Any:
+    """SAPIEN's renderer, kept for the life of the process: it goes with the last scene that uses it, and the next one
+    would pay the slow first picture once more."""
+    import sapien.core as sapien  # type: ignore[import-not-found]
+
+    return sapien.SapienRenderer()
+
+
 def build(setup: Setup) -> Any:
     """The bare environment of upstream, which draws nothing of its own accord."""
     import gymnasium
     import mani_skill2_real2sim.envs  # type: ignore[import-not-found]  # noqa: F401 - registers them
 
+    kept_renderer()
     made = gymnasium.make(setup.env_id, obs_mode="none", camera_cfgs={"add_segmentation": True}, **setup.keywords)
     return made.unwrapped
 
