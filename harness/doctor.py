@@ -123,7 +123,8 @@ def _runtimes(console: Console) -> bool:
     for key, alike in runtimes.items():
         found = [_examine_one(runtime, suites[key][0]) for runtime in alike]
         fine = fine and all(works for _, _, works in found)
-        states, said = (dict.fromkeys(each[part] for each in found) for part in (0, 1))
+        states = dict.fromkeys(state for state, _, _ in found)
+        said = dict.fromkeys(words for _, words, _ in found)
         table.add_row(key or "main", ", ".join(suites[key]), ", ".join(states), "\n".join(said))
     console.print(table)
     return fine

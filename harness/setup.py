@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -42,6 +43,7 @@ def setup(words: Sequence[str], console: Console, *, with_assets: bool = True, q
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     suites, named = _read(words)
+    _pass_on_sources(suites, named)
     chosen = _choices(named, _assets_of(suites))
     for name, runtime in {suite.runtime.name: suite.runtime for suite in suites}.items():
         console.print(f"[bold]{name or 'main'}[/]")
@@ -71,6 +73,12 @@ def _read(words: Sequence[str]) -> tuple[list[Suite], dict[str, str]]:
     if not suites:
         raise SuiteError("memvla setup needs the name of a suite; see memvla suites")
     return suites, options
+
+
+def _pass_on_sources(suites: Iterable[Suite], named: dict[str, str]) -> None:
+    """`sources=DIR` where no assets have that option is for a runtime's own `prepare`, which reads MEMVLA_SOURCES."""
+    if "sources" in named and all(assets.option != "sources" for assets in _assets_of(suites)):
+        os.environ["MEMVLA_SOURCES"] = named.pop("sources")
 
 
 def _assets_of(suites: Iterable[Suite]) -> list[Assets]:

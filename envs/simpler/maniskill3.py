@@ -169,7 +169,7 @@ def build(found: BridgeTask, renderer: str, robot: Path) -> Any:
     base_env.WidowX250SBridgeDatasetFlatTable.urdf_path = str(robot)  # the one at the sink is a kind of it
     kind._rgb_overlay_images, kind._objects_to_remove_from_greenscreen = {}, []
     kind.SUPPORTED_OBS_MODES = ("rgb+segmentation", "none")
-    made = gymnasium.make(
+    made: Any = gymnasium.make(
         found.maniskill3,
         obs_mode="none",
         reward_mode="none",
