@@ -76,9 +76,10 @@ def _read(words: Sequence[str]) -> tuple[list[Suite], dict[str, str]]:
 
 
 def _pass_on_sources(suites: Iterable[Suite], named: dict[str, str]) -> None:
-    """`sources=DIR` where no assets have that option is for a runtime's own `prepare`, which reads MEMVLA_SOURCES."""
-    if "sources" in named and all(assets.option != "sources" for assets in _assets_of(suites)):
-        os.environ["MEMVLA_SOURCES"] = named.pop("sources")
+    """`sources=DIR` is for the `prepare` of a runtime that asks for source trees, by the variable that it reads."""
+    asking = [suite.runtime.sources for suite in suites if suite.runtime.sources]
+    if "sources" in named and asking:
+        os.environ[asking[0]] = named.pop("sources")
 
 
 def _assets_of(suites: Iterable[Suite]) -> list[Assets]:

@@ -40,6 +40,7 @@ from envs.base import VLAEnv
 from envs.maniskill import ENV_VARS, LIBRARIES, NAME, RENDERERS, REQUIREMENTS
 from envs.maniskill.driver import prepare
 from envs.runtime import Runtime
+from envs.simpler.sources import VARIABLE
 from envs.simpler.sources import prepare as bring_sources
 from envs.spec import ActionSpec, CameraSpec, EnvSpec, Gripper, Rotation
 
@@ -70,6 +71,7 @@ ORIGINAL = Runtime(
     env_vars={"LP_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
     probe="from envs.simpler.probe import original; print(original())",
     prepare=bring_sources,
+    sources=VARIABLE,
 )
 
 GOOGLE = ActionSpec(
