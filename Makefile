@@ -1,5 +1,5 @@
 # Everything a fresh machine with Python 3.11, make and pip needs:
-#   make eval    set up, run the lab benchmark side by side on local Ray, write the report
+#   make eval    set up, run the lab benchmark side by side on local Ray (experts, then trained policies), write reports
 #   make test    set up, check style and types, run the tests
 PYTHON ?= python3.11
 VENV   ?= .venv
@@ -25,6 +25,10 @@ $(VENV)/.installed: pyproject.toml
 eval: setup
 	$(BIN)/memvla run suite=lab_general,lab_memory,lab_imagination policy=expert,expert_memoryless,random \
 	  run.trials=10 run.dir=$(RUN)
+	$(BIN)/memvla run suite=lab_memory run.tasks=[remember_colour_3] policy=cogact_lab,memoryvla_lab \
+	  run.trials=20 run.dir=$(RUN)_memory
+	$(BIN)/memvla run suite=lab_imagination run.tasks=[catch_puck] policy=cogact_lab,memoryvla_lab,memoryvla_pp_lab \
+	  run.trials=20 run.dir=$(RUN)_imagination
 
 lint: setup
 	$(BIN)/ruff format --check .

@@ -361,7 +361,7 @@ def _parse(data: Any) -> Manifest:
     if not isinstance(version, int) or not 1 <= version <= SCHEMA:
         raise ValueError(f"schema {version!r}; this memvla-bench knows 1 to {SCHEMA}: upgrade it, if it is older")
     data = {"assets": {}, **data, "schema": SCHEMA}  # schema 1 knew nothing of assets
-    late: dict[str, Any] = {"not_covered": {}}  # manifests from before it was written down have none
+    late: dict[str, Any] = {"not_covered": {}, "fewer": {}}  # manifests from before these were written down have none
     data["suites"] = tuple(_build(SuitePlan, {**late, **plan}, ("tasks",)) for plan in data["suites"])
     made: Manifest = _build(Manifest, data, ("command",))
     return made

@@ -44,8 +44,10 @@ def test_a_manifest_from_before_assets_were_written_down_is_read(tmp_path: Path)
     manifest().write(tmp_path)
     data = json.loads((tmp_path / "manifest.json").read_text())
     del data["assets"]
+    for suite in data["suites"]:
+        del suite["not_covered"], suite["fewer"]
     (tmp_path / "manifest.json").write_text(json.dumps({**data, "schema": 1}))
-    assert read(tmp_path).assets == {}
+    assert read(tmp_path) == manifest()
 
 
 def test_other_assets_refuse_to_carry_a_run_on_and_new_ones_do_not() -> None:
