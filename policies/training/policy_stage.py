@@ -59,7 +59,7 @@ class PolicyStage:
         *,
         tokenizer: Any,
         card: str,
-        half: bool,
+        half: bool = False,
         dreams: Dreams | None = None,
     ) -> None:
         self.module: nn.Module = training

@@ -57,7 +57,8 @@ def test_no_command_escapes_the_test(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_every_command_could_be_given(page: Path) -> None:
     for block in blocks(page):
-        if block.language in ("sh", "bash") and block.mark is not None:
+        # What runs for real needs no check here, and may name what only its own shell knows.
+        if block.language in ("sh", "bash") and block.mark is not None and block.mark[0] == "needs":
             for words in commands(block.text):
                 if words[0] in ("memvla", "make", "python") or block.language == "sh":
                     validate_at(block, words)
