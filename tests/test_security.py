@@ -62,6 +62,8 @@ def test_nothing_from_a_file_or_the_network_can_be_executed(path: Path) -> None:
 
 HARM = """
 import io, os, pickle
+import numpy as np
+from envs.libero_plus.upstream import _Numbers
 
 class Harm:
     def __reduce__(self):
