@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import xml.etree.ElementTree as ET
 from dataclasses import replace
@@ -286,15 +285,6 @@ def test_sources_come_from_the_folder_that_is_named(tmp_path: Path, monkeypatch:
         proof.write_text(each.name)
         sources._bring(each, tmp_path / "to" / each.name, said.append)
         assert (tmp_path / "to" / each.name / each.proof).read_text() == each.name
-
-
-def test_the_word_sources_reaches_the_runtime_that_asks_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    from harness.setup import _pass_on_sources
-
-    monkeypatch.setenv(sources.VARIABLE, "before")
-    named = {"sources": "/trees", "assets": "/models"}
-    _pass_on_sources([load_suite("simpler_fractal_vm")], named)
-    assert (os.environ[sources.VARIABLE], named) == ("/trees", {"assets": "/models"})
 
 
 def test_a_repository_that_cannot_be_reached_is_said_with_what_to_do(
