@@ -153,11 +153,11 @@ def policy_files() -> dict[str, Path]:
     return {path.stem: path for folder in folders for path in sorted(folder.glob("*.yaml"))}
 
 
-def load_policy_file(path: Path) -> dict[str, Any]:
+def load_policy_file(path: Path, above: tuple[str, ...] = ()) -> dict[str, Any]:
     """A policy's YAML: `target: module:callable`, `title`, and its options with their defaults.
 
     `base: NAME` takes all that from the YAML of another policy; what the file itself says wins. A `checkpoint` that
-    begins with `./` lies beside the YAML. Raises ConfigError.
+    begins with `./` lies beside the YAML. above: names of the files that are based on this one. Raises ConfigError.
     """
     try:
         data = yaml.safe_load(path.read_text())
@@ -167,9 +167,9 @@ def load_policy_file(path: Path) -> dict[str, Any]:
         raise ConfigError(f"policy file {path} is no mapping")
     base = data.pop("base", None)
     if base is not None:
-        if base not in policy_files() or base == path.stem:
+        if base not in policy_files() or base in (path.stem, *above):
             raise ConfigError(f"policy file {path}: there is no policy {base!r} to be based on")
-        own = load_policy_file(policy_files()[base])
+        own = load_policy_file(policy_files()[base], (path.stem, *above))
         unknown = sorted(set(data) - set(own))
         if unknown:
             raise ConfigError(f"policy file {path}: {base} has no option {', '.join(unknown)}")

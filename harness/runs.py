@@ -106,7 +106,7 @@ def open_run(config: RunConfig, policy: PolicyConfig) -> Run:
         seed=config.settings.run.seed,
         privileged=False,
         config=config.composed,
-        hashes=checkpoint_digest(policy),
+        hashes=weights_digests(policy),
         assets={name: each for suite in config.suites for name, each in record(suite).items()},
     )
     for part in ("videos", "logs"):
@@ -143,23 +143,26 @@ def _carry_over(old: Manifest, new: Manifest) -> Manifest:
     )
 
 
-def checkpoint_digest(policy: PolicyConfig) -> dict[str, str]:
-    """SHA-256 of what the policy's `checkpoint` names, a file or the names and contents of a folder's files: weights
-    that are trained on or swapped in place are another policy. Nothing where no checkpoint is named or there is none
-    (the policy itself then says what it misses)."""
-    named = policy.options.get("checkpoint")
-    if not named:
-        return {}
-    path = Path(str(named))
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else []
-    if not files:
-        return {}
+WEIGHTS = ("checkpoint", "path")
+"""Options of policies that name their weights."""
+
+
+def weights_digests(policy: PolicyConfig) -> dict[str, str]:
+    """By option, the SHA-256 of the weights it names, a file or the names and contents of a folder's files: weights
+    that are trained on or swapped in place are another policy. Nothing where there are none (the policy itself then
+    says what it misses)."""
+    named = {name: Path(str(policy.options[name])) for name in WEIGHTS if policy.options.get(name)}
+    return {name: _digest(path) for name, path in named.items() if path.exists()}
+
+
+def _digest(path: Path) -> str:
+    files = [path] if path.is_file() else sorted(each for each in path.rglob("*") if each.is_file())
     digest = hashlib.sha256()
     for file in files:
         digest.update(f"{file.relative_to(path)}\0{file.stat().st_size}\0".encode())
         with file.open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return {"checkpoint": digest.hexdigest()}
+    return digest.hexdigest()
 
 
 def _safe(name: str) -> str:

@@ -189,3 +189,32 @@ def test_check_prints_what_was_checked_and_fails_for_a_broken_policy() -> None:
     bad = memvla("check", "policy=state_on_object", "suite=point")
     assert bad.returncode == 1
     assert "FAIL" in bad.stdout
+
+
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        ({"mine": "base: cogactt\n"}, "there is no policy 'cogactt' to be based on"),
+        ({"mine": "base: mine\n"}, "there is no policy 'mine' to be based on"),
+        ({"mine": "base: other\n", "other": "base: mine\n"}, "there is no policy 'mine' to be based on"),
+        ({"mine": "base: cogact\nmemory: {length: 3}\n"}, "cogact has no option memory"),
+    ],
+)
+def test_a_policy_file_that_is_based_on_nothing_usable_says_so(
+    tmp_path: Path, files: dict[str, str], says: str
+) -> None:
+    for name, text in files.items():
+        (tmp_path / f"{name}.yaml").write_text(text)
+    fails(
+        "run", "suite=lab_smoke", "policy=mine", f"run.dir={tmp_path / 'r'}", says=says, MEMVLA_POLICIES=str(tmp_path)
+    )
+
+
+def test_a_policy_file_may_be_based_on_one_that_is_based_on_another(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("base: random\ntitle: A\n")
+    (tmp_path / "b.yaml").write_text("base: a\n")
+    words = ("suite=point", "policy=b", "run.trials=1", "cluster=inline", "run.videos=0", f"run.dir={tmp_path / 'r'}")
+    folders = os.pathsep.join([os.environ["MEMVLA_POLICIES"], str(tmp_path)])
+    done = memvla("run", *words, MEMVLA_POLICIES=folders)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "r" / "b" / "episodes.sqlite").is_file()
