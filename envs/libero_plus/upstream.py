@@ -46,7 +46,7 @@ def liberoplus() -> ModuleType:
             f"LIBERO-Plus cannot be imported: {type(error).__name__}: {error}. Build its runtime with `memvla setup "
             f"libero_plus` and run inside it; `memvla doctor` names system libraries that are missing"
         ) from error
-    wrapper.np = _OldNumPy("numpy")  # type: ignore[attr-defined]
+    vars(wrapper)["np"] = _OldNumPy("numpy")
     return envs
 
 
@@ -144,8 +144,8 @@ def use_assets(own: Path | None) -> None:
     liberoplus()
     for name, module in list(sys.modules.items()):
         if name.startswith(f"{PACKAGE}.envs") and hasattr(module, "absolute_path"):
-            module.absolute_path = root  # type: ignore[attr-defined]
-    importlib.import_module(f"{PACKAGE}.envs.bddl_base_domain").DIR_PATH = str(root / "envs")  # type: ignore[attr-defined]
+            vars(module)["absolute_path"] = root
+    vars(importlib.import_module(f"{PACKAGE}.envs.bddl_base_domain"))["DIR_PATH"] = str(root / "envs")
 
 
 @lru_cache(maxsize=1)

@@ -27,7 +27,7 @@ def surroundings(folder: Path) -> None:
 def choose_renderer(asked: str) -> str:
     """`cpu` or `gpu`: what was asked for, else the GPU where SAPIEN finds a CUDA device. Raises RuntimeError where the
     one that was asked for is not there."""
-    import sapien  # type: ignore[import-not-found]
+    import sapien
 
     try:
         sapien.Device("cuda")
@@ -49,7 +49,7 @@ def kept_renderer(renderer: str) -> Any:
 
 def drawing_device() -> str:
     """The device that pictures are drawn with, in words. Raises RuntimeError naming the cure where there is none."""
-    import sapien.render  # type: ignore[import-not-found]
+    import sapien.render
 
     try:
         summary = sapien.render.get_device_summary()

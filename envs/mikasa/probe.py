@@ -14,7 +14,7 @@ def probe() -> str:
     It draws nothing: on a software renderer the first picture of a process takes 8 to 49 s (see envs.maniskill.driver).
     """
     folder = surroundings()
-    import mikasa_robo_suite.rl.memory_envs  # type: ignore[import-not-found]  # noqa: F401 - all the tasks import
+    import mikasa_robo_suite.rl.memory_envs  # noqa: F401 - all the tasks import
 
     device = drawing_device()
     mug = "present" if (folder / "data").is_dir() else f"missing in {folder} (shell game only)"

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import sapien  # type: ignore[import-not-found]
+import sapien
 import torch
-from mani_skill.utils.structs.actor import Actor  # type: ignore[import-not-found]
-from mani_skill.utils.structs.pose import Pose  # type: ignore[import-not-found]
-from sapien.render import RenderBodyComponent  # type: ignore[import-not-found]
+from mani_skill.utils.structs.actor import Actor
+from mani_skill.utils.structs.pose import Pose
+from sapien.render import RenderBodyComponent
 
 HIDDEN = 100.0
 """What is shown above this height (m) is hidden: upstream uses 1,000."""

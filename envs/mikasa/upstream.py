@@ -29,10 +29,10 @@ def build(env_id: str, size: int, renderer: str) -> Any:
     """
     logging.getLogger("mani_skill").setLevel(logging.ERROR)
     import gymnasium
-    import mikasa_robo_suite.rl.memory_envs  # type: ignore[import-not-found]
-    import mikasa_robo_suite.vla.memory_envs  # type: ignore[import-not-found]  # noqa: F401
+    import mikasa_robo_suite.rl.memory_envs
+    import mikasa_robo_suite.vla.memory_envs  # noqa: F401
     import torch
-    from mikasa_robo_suite.vla.utils import shapes  # type: ignore[import-not-found]
+    from mikasa_robo_suite.vla.utils import shapes
 
     # Upstream looks for the bulb beside this file, where the package leaves it out.
     shapes.__file__ = str(place(ASSETS, os.environ["MS_ASSET_DIR"]) / Path(BULB.into).parent / "shapes.py")

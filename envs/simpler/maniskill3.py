@@ -157,10 +157,10 @@ def build(found: BridgeTask, renderer: str, robot: Path) -> Any:
     """
     import gymnasium
     import torch
-    from mani_skill import logger  # type: ignore[import-not-found]
-    from mani_skill.envs.tasks.digital_twins.bridge_dataset_eval import base_env  # type: ignore[import-not-found]
-    from mani_skill.envs.utils.observations import parse_obs_mode_to_struct  # type: ignore[import-not-found]
-    from mani_skill.utils.registration import REGISTERED_ENVS  # type: ignore[import-not-found]
+    from mani_skill import logger
+    from mani_skill.envs.tasks.digital_twins.bridge_dataset_eval import base_env
+    from mani_skill.envs.utils.observations import parse_obs_mode_to_struct
+    from mani_skill.utils.registration import REGISTERED_ENVS
 
     logger.setLevel("ERROR")
     kept_renderer(renderer)

@@ -216,7 +216,7 @@ def _linked(folder: Path) -> Path:
 def kept_renderer() -> Any:
     """SAPIEN's renderer, kept for the life of the process: it goes with the last scene that uses it, and the next one
     would pay the slow first picture once more."""
-    import sapien.core as sapien  # type: ignore[import-not-found]
+    import sapien.core as sapien
 
     return sapien.SapienRenderer()
 
@@ -224,7 +224,7 @@ def kept_renderer() -> Any:
 def build(setup: Setup) -> Any:
     """The bare environment of upstream, which draws nothing of its own accord."""
     import gymnasium
-    import mani_skill2_real2sim.envs  # type: ignore[import-not-found]  # noqa: F401 - registers them
+    import mani_skill2_real2sim.envs  # noqa: F401 - registers them
 
     kept_renderer()
     made = gymnasium.make(setup.env_id, obs_mode="none", camera_cfgs={"add_segmentation": True}, **setup.keywords)

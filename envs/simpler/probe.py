@@ -18,7 +18,7 @@ def maniskill3() -> str:
 
     folder = maniskill3_folder()
     surroundings(folder)
-    import mani_skill.envs.tasks.digital_twins.bridge_dataset_eval  # type: ignore[import-not-found]  # noqa: F401
+    import mani_skill.envs.tasks.digital_twins.bridge_dataset_eval  # noqa: F401
 
     return f"mani-skill {version('mani-skill')}, sapien {version('sapien')}, {drawing_device()}; {_models()}"
 
@@ -30,8 +30,8 @@ def original() -> str:
 
     folder = original_folder()
     surroundings(folder)
-    import mani_skill2_real2sim.envs  # type: ignore[import-not-found]  # noqa: F401 - all the tasks import
-    import sapien.core as sapien  # type: ignore[import-not-found]
+    import mani_skill2_real2sim.envs  # noqa: F401 - all the tasks import
+    import sapien.core as sapien
 
     engine, renderer = sapien.Engine(), sapien.SapienRenderer()
     engine.set_renderer(renderer)
