@@ -1,7 +1,7 @@
 """PolicyHost: one policy serving the live episodes of many workers, batching what arrives.
 
 One thread owns the socket and the policy. When requests wait, the host knows from learned step times which other
-sessions are about to ask, and waits for those, and no longer than one policy call takes: with a lock-step policy every
+sessions are about to ask, and waits for those, little longer than one policy call takes: with a lock-step policy every
 batch is full, one slow session holds nobody, and a policy that costs nothing is never waited for.
 """
 
@@ -45,8 +45,8 @@ class Session:
 
     def patience(self, call_s: float) -> float:
         """How much later than expected it may come before it is given up: twice its usual spread, and a quarter of a
-        policy call at least, since a session that just missed a batch waits for a whole one."""
-        return max(0.001, 2 * self.spread, 0.25 * call_s)
+        policy call at least, since a session that just missed a batch waits for a whole one; but never a whole call."""
+        return min(call_s, max(0.001, 2 * self.spread, 0.25 * call_s))
 
 
 @dataclass
@@ -88,7 +88,8 @@ class Scheduler:
         waiting = [s.waiting_since for s in self.sessions.values() if s.waiting_since is not None]
         if len(waiting) >= min(self.max_batch, len(self.sessions)):
             return 0.0
-        limit = min(waiting) + self.call_s
+        # A quarter more than a call: two groups that take turns meet again, and stay together.
+        limit = min(waiting) + 1.25 * self.call_s
         until = now
         for session in self.sessions.values():
             due = session.due() if session.waiting_since is None else None

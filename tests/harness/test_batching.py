@@ -16,7 +16,7 @@ from extra_policies import Faulty, Remembering
 
 from envs.spec import EpisodeId, Observation
 from harness import wire
-from harness.batching import PolicyHost, Scheduler
+from harness.batching import PolicyHost, Scheduler, Session
 from harness.plan import context_of
 from harness.remote import Link, RemotePolicy
 from policies.base import ActReply, ActRequest, EpisodeStart, OutOfMemory, Policy, PolicyError
@@ -389,6 +389,15 @@ def lock_step(sessions: dict[EpisodeId, float], call_s: float, rounds: int = 60)
 def test_lock_step_sessions_fill_every_batch() -> None:
     sizes = lock_step(dict.fromkeys(EPISODES, 0.015), call_s=0.020)
     assert set(sizes[5:]) == {len(EPISODES)}
+
+
+@pytest.mark.parametrize(("away", "waited_for"), [(0.95, True), (1.05, True), (1.3, False)])
+def test_who_just_misses_the_others_call_is_waited_for(away: float, waited_for: bool) -> None:
+    """Else two groups that take turns would never meet again."""
+    scheduler = Scheduler(max_batch=16, call_s=1.0)
+    first, second = EPISODES[:2]
+    scheduler.sessions = {first: Session(waiting_since=10.0), second: Session(replied_at=10.0, away=away)}
+    assert (scheduler.hold(10.0) > 0) == waited_for
 
 
 def test_one_slow_session_does_not_hold_the_others() -> None:
