@@ -1,38 +1,37 @@
-"""Memory of a stateful policy over 10,000 short episodes: it must be flat, and back at nothing after the last.
+"""Memory of a stateful policy over 10,000 lab episodes: it must be flat, and back at nothing after the last.
 
-    python benchmarks/memory_flat.py [--policy memoryvla] [--episodes 10000] [--alive 16] [--seconds 600]
+    python benchmarks/memory_flat.py [--policy memoryvla] [--episodes 10000] [--alive 16] [--seconds 3600]
 
-Episodes of two calls, sixteen alive at a time, through the real policy at `lab` size with random weights (one denoising
-step: time is not the point), over the policy host's real socket as a worker speaks to it. Prints resident memory, open
-file handles, Python objects, the bytes of the stores and episodes alive along the way. Flat means: after the first
-tenth, resident memory grows by no more than 5 %, handles and stores not at all, and no slot is left taken. Ends by
-itself after --seconds, saying how far it came. Exit code 1: not flat.
+Short episodes of two lab tasks, sixteen alive at a time: as many of the harness's own workers, each with a lab
+simulator of its own, play them in threads of this process through the policy host's socket. The policy is the real
+one at `lab` size with random weights (one denoising step: time is not the point). Prints resident memory, open file
+handles, Python objects, the bytes of the stores and episodes alive along the way. Flat means: after the first tenth,
+resident memory grows by no more than 5 %, handles and stores not at all, and no slot is left taken. No attempt may be
+void. Ends by itself after --seconds, saying how far it came. Exit code 1: not flat.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
-import itertools
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from queue import Empty, SimpleQueue
 from typing import Any
 
-import numpy as np
 import psutil
 
-from envs.spec import EpisodeId, Observation
 from harness.batching import PolicyHost
 from harness.config import compose_run
-from harness.plan import context_of
-from harness.remote import Link, RemotePolicy
-from policies.base import ActRequest, EpisodeStart
+from harness.plan import EpisodeSpec, context_of, episodes, match, scenes
+from harness.worker import RolloutWorker
 
-CALLS = 2
+STEPS = 32
+"""Environment steps an episode lasts at most: two calls or more."""
 ALLOWED = 0.05
 """Growth of resident memory after the first tenth that still counts as flat."""
 
@@ -49,16 +48,13 @@ class Seen:
     alive: int
 
 
-def play(remote: RemotePolicy, trials: Iterator[int], noise: np.random.Generator, episodes: int) -> None:
-    """One worker's episodes, one after another, from start to end."""
-    for trial in itertools.islice(trials, episodes):
-        episode = EpisodeId("lab_smoke", "press_by_colour", trial)
-        remote.start([EpisodeStart(episode, 0, "press the red button")])
-        for call in range(CALLS):
-            images = {name: noise.integers(0, 255, (64, 64, 3), np.uint8) for name in remote.spec.cameras}
-            seen = Observation(images, None, "press the red button", call * remote.spec.chunk)
-            remote.act([ActRequest(episode, call, seen)])
-        remote.end([episode])
+def play(worker: RolloutWorker, todo: SimpleQueue[EpisodeSpec], voids: list[str]) -> None:
+    """One worker's episodes, one after another, until there are none."""
+    with suppress(Empty):
+        while True:
+            record = worker.run(todo.get_nowait()).record
+            if record.outcome == "void":
+                voids.append(record.cause)
 
 
 def look(process: psutil.Process, done: int, policy: Any) -> Seen:
@@ -78,39 +74,49 @@ def main() -> int:
     parser.add_argument("--policy", default="memoryvla")
     parser.add_argument("--episodes", type=int, default=10_000)
     parser.add_argument("--alive", type=int, default=16)
-    parser.add_argument("--seconds", type=float, default=600.0)
+    parser.add_argument("--seconds", type=float, default=3600.0)
     given = parser.parse_args()
     words = [f"policy={given.policy}", "suite=lab_smoke", "policy.batching=fast", f"policy.slots={given.alive}"]
-    config = compose_run([*words, "policy.expert.steps=1", "policy.expert.guidance=1.0"])
-    policy: Any = config.policies[0].build(context_of(config.suites[0]))
+    config = compose_run([*words, "policy.expert.steps=1", "policy.expert.guidance=1.0", f"protocol.max_steps={STEPS}"])
+    suite = config.suites[0]
+    policy: Any = config.policies[0].build(context_of(suite))
     host = PolicyHost(policy, max_batch=given.alive)
+    tasks = len(suite.tasks)
+    plan = episodes(scenes(suite, -(-given.episodes // tasks)), suite, policy.spec, seed=0)
     with tempfile.TemporaryDirectory() as folder:
-        seen = soak(policy, host.serve_in_thread(f"ipc://{folder}/host"), given)
+        link = host.serve_in_thread(f"ipc://{folder}/host")
+        workers = [RolloutWorker(f"worker-{number}") for number in range(given.alive)]
+        for worker in workers:
+            worker.prepare(match(policy.spec, suite), link)
+        seen, voids = soak(policy, workers, plan, given.seconds)
+        for worker in workers:
+            worker.close()
         host.stop()
-    return judge(seen, policy, given)
+    for cause in sorted(set(voids)):
+        print(f"void {voids.count(cause)} times: {cause}")
+    return 1 if voids else judge(seen, policy, given)
 
 
-def soak(policy: Any, link: Link, given: argparse.Namespace) -> list[Seen]:
-    """Rounds of a tenth of the episodes each; between them nothing is alive."""
-    process, begun, seen = psutil.Process(), time.monotonic(), list[Seen]()
-    remotes = [RemotePolicy(policy.spec, link, name=f"worker-{number}") for number in range(given.alive)]
-    noises = [np.random.default_rng(number) for number in range(given.alive)]
-    trials = itertools.count()
-    each = max(1, given.episodes // 20 // given.alive)
+def soak(
+    policy: Any, workers: list[RolloutWorker], plan: list[EpisodeSpec], seconds: float
+) -> tuple[list[Seen], list[str]]:
+    """Rounds of a twentieth of the episodes each; between them nothing is alive. Returns the looks and void causes."""
+    process, begun, seen, voids = psutil.Process(), time.monotonic(), list[Seen](), list[str]()
+    each = max(1, len(plan) // 20)
     print(f"{'episodes':>9} {'MiB resident':>13} {'handles':>8} {'objects':>9} {'MiB of stores':>14} {'alive':>6}")
-    while (done := len(seen) * each * given.alive) < given.episodes and time.monotonic() - begun < given.seconds:
-        threads = [
-            threading.Thread(target=play, args=(remote, trials, noise, each))
-            for remote, noise in zip(remotes, noises, strict=True)
-        ]
+    for first in range(0, len(plan), each):
+        if time.monotonic() - begun > seconds:
+            break
+        todo = SimpleQueue[EpisodeSpec]()
+        for episode in plan[first : first + each]:
+            todo.put(episode)
+        threads = [threading.Thread(target=play, args=(worker, todo, voids)) for worker in workers]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        seen.append(look(process, done + each * given.alive, policy))
-    for remote in remotes:
-        remote.close()
-    return seen
+        seen.append(look(process, min(first + each, len(plan)), policy))
+    return seen, voids
 
 
 def judge(seen: list[Seen], policy: Any, given: argparse.Namespace) -> int:
