@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hmac
 import logging
+import statistics
 import threading
 import time
 import traceback
@@ -198,6 +199,28 @@ class PolicyHost:
             "waiting": len(self._waiting),
             "memory_per_episode": self.policy.memory_per_episode(),
         }
+
+    def supply(self, sample: Sequence[bytes], sizes: Sequence[int], rounds: int = 4) -> tuple[dict[int, float], float]:
+        """Measure the policy with a request that a worker sampled, while no episode is alive: seconds of a call by
+        number of requests in it (the median of `rounds`), and CPUs kept busy in a call."""
+        request = wire.request_from_wire(wire.unpack(sample))
+        took, busy, whole = dict[int, float](), 0.0, 0.0
+        for size in sizes:
+            episodes = [replace(request.episode, trial=trial) for trial in range(size)]
+            starts = [EpisodeStart(episode, 0, request.observation.instruction) for episode in episodes]
+            self.policy.start(starts)
+            times = []
+            try:
+                for call in range(rounds + 1):
+                    begun, used = time.perf_counter(), time.process_time()
+                    self.policy.act([replace(request, episode=episode, call=call) for episode in episodes])
+                    if call:  # the first of a size may compile, or find its memory
+                        times.append(time.perf_counter() - begun)
+                        busy, whole = busy + time.process_time() - used, whole + times[-1]
+            finally:
+                self.policy.end(episodes)
+            took[size] = statistics.median(times)
+        return took, busy / whole if whole else 0.0
 
     # ------------------------------------------------------------------ the serving thread
 

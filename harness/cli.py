@@ -102,6 +102,22 @@ def run(
 
 
 @app.command()
+def tune(
+    overrides: Annotated[list[str], typer.Argument(metavar="KEY=VALUE...", show_default=False)],
+) -> None:
+    """Measure a suite and a policy for a few episodes, and say how many workers are best and what a run will take.
+
+    [bold]memvla tune suite=libero_object policy=memoryvla_pp policy.checkpoint=DIR[/]
+
+    Takes the words of memvla run. `memvla run … --dry-run` then estimates from what was measured.
+    """
+    from harness.config import compose_run
+    from harness.tune import tune as measure
+
+    measure(compose_run(overrides), out)
+
+
+@app.command()
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Run folders, or folders that hold some.", metavar="RUN...")],
     to: Annotated[Optional[Path], typer.Option(help="Folder for the report (default: the first RUN).")] = None,  # noqa: UP045

@@ -155,6 +155,13 @@ class Cluster(ABC):
         """Whether the host's process answers and no policy call in it is older than `call_limit_s`."""
 
     @abstractmethod
+    def supply(
+        self, host: Host, worker: Worker, episode: EpisodeSpec, sizes: list[int]
+    ) -> tuple[dict[int, float], float]:
+        """`PolicyHost.supply` of a host that serves nobody, with the first request of this episode, from an idle
+        worker."""
+
+    @abstractmethod
     def release(self, host: Host) -> None:
         """Stop a host and free its policy."""
 
@@ -216,6 +223,12 @@ class InlineCluster(Cluster):
     def alive(self, host: Host, call_limit_s: float) -> bool:
         return True
 
+    def supply(
+        self, host: Host, worker: Worker, episode: EpisodeSpec, sizes: list[int]
+    ) -> tuple[dict[int, float], float]:
+        assert isinstance(host.link, Policy)
+        return PolicyHost(host.link).supply(worker.actor.sample(episode), sizes)
+
     def release(self, host: Host) -> None:
         if isinstance(host.link, Policy):
             host.link.close()
@@ -245,6 +258,9 @@ class HostActor:
 
     def call_age(self) -> float:
         return self._host.call_age()
+
+    def supply(self, sample: list[bytes], sizes: list[int]) -> tuple[dict[int, float], float]:
+        return self._host.supply(sample, sizes)
 
     def stop(self) -> None:
         self._host.stop()
@@ -400,6 +416,16 @@ class RayCluster(Cluster):
         except self._ray.exceptions.RayError:
             return False
         return age < call_limit_s
+
+    def supply(
+        self, host: Host, worker: Worker, episode: EpisodeSpec, sizes: list[int]
+    ) -> tuple[dict[int, float], float]:
+        try:
+            sample = self._ray.get(worker.actor.sample.remote(episode))
+            measured: tuple[dict[int, float], float] = self._ray.get(host.actor.supply.remote(sample, sizes))
+        except self._ray.exceptions.RayError as error:
+            raise ClusterError(f"the policy could not be measured: {_cause(error)}") from error
+        return measured
 
     def release(self, host: Host) -> None:
         with contextlib.suppress(self._ray.exceptions.RayError):

@@ -23,6 +23,7 @@ from harness.plan import scenes
 from harness.progress import Progress, say_command
 from harness.runs import Run, open_run, tasks_of
 from harness.runtimes import require
+from harness.throughput import expect, known
 
 OK, NOT_COVERED, INTERRUPTED = 0, 2, 130
 
@@ -160,7 +161,8 @@ def dry_run(config: RunConfig, console: Console) -> None:
         "runtime",
     ):
         table.add_column(column, justify="right" if column in ("tasks", "trials", "episodes") else "left")
-    seconds = 0.0
+    workers = driver.worker_count(config.settings)
+    hours, guessed = 0.0, False
     for policy in config.policies:
         for suite in config.suites:
             tasks = tasks_of(suite, config.settings.run)
@@ -168,14 +170,20 @@ def dry_run(config: RunConfig, console: Console) -> None:
                 continue
             trials = config.trials(suite)
             planned = scenes(suite, trials, tasks)
-            seconds += len(planned) * GUESS_S.get(suite.benchmark, 30.0)
+            if measured := known(suite, policy):
+                hours += len(planned) / expect(measured, workers, config.settings.cluster.max_batch).per_hour
+            else:
+                hours += len(planned) * GUESS_S.get(suite.benchmark, 30.0) / workers / 3600
+                guessed = True
             name = suite.runtime.name or "main"
             row = (len(tasks), trials, len(planned), planned[0], planned[-1], suite.fingerprint(), name)
             table.add_row(policy.name, suite.name, *map(str, row))
     console.print(table)
-    workers = driver.worker_count(config.settings)
+    how = (
+        "a rough guess from the benchmark alone: memvla tune with the same words measures" if guessed else "as measured"
+    )
     console.print(
-        f"about {seconds / workers / 60:.0f} minutes on {workers} worker{'s' * (workers > 1)} "
-        "(a rough guess from the benchmark alone; slow policies take longer)",
+        f"about {60 * hours:.0f} minutes on {workers} worker{'s' * (workers > 1)} ({how})",
         highlight=False,
+        soft_wrap=True,
     )

@@ -18,11 +18,12 @@ from pathlib import Path
 from envs.base import VLAEnv
 from envs.conversions import Converter, converter
 from envs.spec import Image
+from harness import wire
 from harness.plan import EpisodeSpec, Stage
 from harness.remote import Link, RemotePolicy
-from harness.rollout import EpisodeLog, Fault, Rollout, run_episode
+from harness.rollout import EpisodeLog, Fault, Rollout, run_episode, seen_by
 from harness.runtimes import CHANGES
-from policies.base import Policy
+from policies.base import ActRequest, Policy
 from reports.records import EpisodeRecord
 
 FILM_HZ = 10.0
@@ -97,6 +98,15 @@ class RolloutWorker:
             trace=fault_seen.trace if fault_seen else "",
             rss_mb=rss_mb(),
         )
+
+    def sample(self, episode: EpisodeSpec) -> list[bytes]:
+        """The first request of this episode, as it travels to a host (`wire`); nothing is asked of the policy."""
+        assert self._stage is not None
+        env, policy = self._simulator(), self._stage.policy
+        env.select(policy.cameras, privileged=policy.privileged)
+        env.reset(seed=episode.scene_seed, options={"task": episode.episode.task, "trial": episode.episode.trial})
+        request = ActRequest(episode.episode, 0, seen_by(policy, env.observe()))
+        return [bytes(part) for part in wire.pack(wire.request_to_wire(request))]
 
     def _simulator(self) -> VLAEnv:
         assert self._stage is not None
