@@ -4,17 +4,20 @@
 
 Prints control steps per second inline, and between workers and a policy host in processes of their own, for one
 policy call a step and for chunks of 8; the ratio to a bare ZeroMQ pair that carries the same frames, from the same
-run; and how full batches are when the policy takes 20 ms and the environments 15 ms a step.
+run; how full batches are when the policy takes 20 ms and the environments 15 ms a step; and how busy one core is kept
+by workers whose simulator computes 15 ms a step while calls of 10 ms are in flight elsewhere.
 """
 
 from __future__ import annotations
 
 import argparse
 import multiprocessing as mp
+import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -35,19 +38,23 @@ OFFERED = EnvSpec("free", ACTION, (CameraSpec("front", 256, 256), CameraSpec("wr
 
 
 class FreeEnv(VLAEnv):
-    """Frames that are there already, physics that takes `step_s` seconds."""
+    """Frames that are there already, physics that takes `step_s` seconds: asleep, or of computing (`busy`)."""
 
-    def __init__(self, step_s: float = 0.0) -> None:
+    def __init__(self, step_s: float = 0.0, *, busy: bool = False) -> None:
         super().__init__(OFFERED)
-        self._step_s = step_s
+        self.step_s, self._busy = step_s, busy
         self._frame = np.random.default_rng(0).integers(0, 255, (256, 256, 3), dtype=np.uint8)
 
     def load(self, task: str, trial: int, seed: int) -> None:
         pass
 
     def advance(self, action: Floats) -> Advance:
-        if self._step_s:
-            time.sleep(self._step_s)
+        if self._busy:
+            until = time.thread_time() + self.step_s
+            while time.thread_time() < until:
+                pass
+        elif self.step_s:
+            time.sleep(self.step_s)
         return Advance(False)
 
     def draw(self, camera: str) -> Image:
@@ -85,22 +92,34 @@ class FreePolicy(Policy):
 
 @dataclass(frozen=True)
 class Load:
-    """One measurement: workers, chunk, seconds of a step of each worker, seconds of a policy call."""
+    """One measurement: workers, chunk, seconds of a step of each worker, seconds of a policy call. core: the one CPU on
+    which all workers compute their steps (None: they sleep, anywhere)."""
 
     workers: int
     chunk: int
     steps_s: tuple[float, ...]
     call_s: float
     seconds: float
+    core: int | None = None
+
+
+@dataclass(frozen=True)
+class Worked:
+    """What a worker came to: steps a second, 99th percentile of a call's seconds, share of a CPU kept busy."""
+
+    index: int
+    rate: float
+    p99_s: float
+    busy: float
 
 
 def episode(name: int, steps: int, chunk: int) -> EpisodeSpec:
     return EpisodeSpec(EpisodeId("free", "free", name), 0, 0, steps, chunk, "once", True, "episode")
 
 
-def play(policy: Policy, name: int, chunk: int, step_s: float, seconds: float) -> tuple[int, float]:
+def play(policy: Policy, name: int, chunk: int, env: FreeEnv, seconds: float) -> tuple[int, float]:
     """Run episodes for about `seconds`; returns (steps, seconds)."""
-    env, convert = FreeEnv(step_s), converter(ACTION, ACTION)
+    convert, step_s = converter(ACTION, ACTION), env.step_s
     steps = max(chunk, int(2.0 / step_s) if step_s else 400)
     done, begun = 0, time.perf_counter()
     while time.perf_counter() - begun < seconds:
@@ -110,7 +129,7 @@ def play(policy: Policy, name: int, chunk: int, step_s: float, seconds: float) -
 
 def inline(chunk: int, seconds: float) -> float:
     """Steps per second in one process."""
-    steps, took = play(FreePolicy(chunk), 0, chunk, 0.0, seconds)
+    steps, took = play(FreePolicy(chunk), 0, chunk, FreeEnv(), seconds)
     return steps / took
 
 
@@ -134,13 +153,18 @@ def _worker(load: Load, index: int, link: Link, barrier: Any, results: Any) -> N
         return replies
 
     remote.act = timed  # type: ignore[method-assign] # timed from outside
+    if load.core is not None:
+        os.sched_setaffinity(0, {load.core})
+    env = FreeEnv(load.steps_s[index], busy=load.core is not None)
     barrier.wait()
-    steps, took = play(remote, index, load.chunk, load.steps_s[index], load.seconds)
-    results.put((index, steps / took, float(np.percentile(latencies, 99))))
+    computed = time.process_time()
+    steps, took = play(remote, index, load.chunk, env, load.seconds)
+    busy = (time.process_time() - computed) / took
+    results.put(Worked(index, steps / took, float(np.percentile(latencies, 99)), busy))
 
 
-def distributed(load: Load) -> tuple[dict[int, float], float, dict[int, int]]:
-    """(steps per second by worker, worst p99 of a call in seconds, batch sizes)."""
+def distributed(load: Load) -> tuple[list[Worked], dict[int, int]]:
+    """What the workers came to, in their order, and batch sizes."""
     context = mp.get_context("spawn")
     ours, theirs = context.Pipe()
     folder = tempfile.TemporaryDirectory(prefix="memvla-")
@@ -151,14 +175,14 @@ def distributed(load: Load) -> tuple[dict[int, float], float, dict[int, int]]:
     workers = [context.Process(target=_worker, args=(load, i, link, barrier, results)) for i in range(load.workers)]
     for worker in workers:
         worker.start()
-    found = [results.get(timeout=60 + 4 * load.seconds) for _ in workers]
+    found = sorted((results.get(timeout=60 + 4 * load.seconds) for _ in workers), key=lambda each: each.index)
     for worker in workers:
         worker.join()
     ours.send("stop")
     batches = ours.recv()
     host.join()
     folder.cleanup()
-    return {index: rate for index, rate, _ in found}, max(p99 for _, _, p99 in found), batches
+    return found, batches
 
 
 def _echo(address: str) -> None:
@@ -205,6 +229,7 @@ def main() -> None:
     if not given.only_batching:
         cost(seconds)
     batching(2 * seconds)
+    overlap(seconds)
 
 
 def cost(seconds: float) -> None:
@@ -214,8 +239,8 @@ def cost(seconds: float) -> None:
     bare = bare_zeromq(seconds)
     print(f"bare ZeroMQ pair, the same frames:  {bare:9.0f} round trips/s")
     for workers, chunk in ((1, 1), (2, 1), (4, 1), (8, 1), (1, 8), (2, 8)):
-        rates, p99, _ = distributed(Load(workers, chunk, (0.0,) * workers, 0.0, seconds))
-        total = sum(rates.values())
+        found, _ = distributed(Load(workers, chunk, (0.0,) * workers, 0.0, seconds))
+        total, p99 = sum(each.rate for each in found), max(each.p99_s for each in found)
         print(
             f"{workers} worker(s), chunk {chunk}:              {total:9.0f} steps/s   p99 {1000 * p99:6.2f} ms   "
             f"{total / chunk / bare:.2f} of the bare pair's calls"
@@ -225,15 +250,23 @@ def cost(seconds: float) -> None:
 def batching(seconds: float) -> None:
     """Share of the ideal rate when a call takes 20 ms whatever the batch and a step 15 ms."""
     ideal = 1 / (0.020 + 0.015)
-    cases: list[tuple[str, tuple[float, ...], Callable[[dict[int, float]], float]]] = [
-        ("8 lock-step sessions", (0.015,) * 8, lambda rates: sum(rates.values()) / 8),
-        ("4 lock-step sessions", (0.015,) * 4, lambda rates: sum(rates.values()) / 4),
-        ("7 beside one slow", (*(0.015,) * 7, 0.3), lambda rates: sum(rates[i] for i in range(7)) / 7),
+    cases = [
+        ("8 lock-step sessions", (0.015,) * 8),
+        ("4 lock-step sessions", (0.015,) * 4),
+        ("7 beside one slow", (*(0.015,) * 7, 0.3)),
     ]
-    for name, steps, mean in cases:
-        rates, _, batches = distributed(Load(len(steps), 1, steps, 0.020, seconds))
-        share = mean(rates) / ideal
+    for name, steps in cases:
+        found, batches = distributed(Load(len(steps), 1, steps, 0.020, seconds))
+        share = fmean(each.rate for each in found if steps[each.index] == 0.015) / ideal
         print(f"{name:24s} {100 * share:5.1f} % of the ideal rate   batches {dict(sorted(batches.items()))}")
+
+
+def overlap(seconds: float) -> None:
+    """How busy workers keep one core with steps of 15 ms, while calls of 10 ms are in flight elsewhere."""
+    core = min(os.sched_getaffinity(0))
+    for workers in (1, 2):
+        found, _ = distributed(Load(workers, 1, (0.015,) * workers, 0.010, seconds, core))
+        print(f"{workers} worker(s) on one core:     the core is busy {100 * sum(each.busy for each in found):5.1f} %")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import os
 import sys
 import tempfile
 import threading
@@ -83,6 +84,7 @@ def main() -> int:
     host = PolicyHost(policy, max_batch=given.alive)
     tasks = len(suite.tasks)
     plan = episodes(scenes(suite, -(-given.episodes // tasks)), suite, policy.spec, seed=0)
+    plan.sort(key=lambda each: each.episode.trial)  # all tasks from the beginning: each has a compiled scene
     with tempfile.TemporaryDirectory() as folder:
         link = host.serve_in_thread(f"ipc://{folder}/host")
         workers = [RolloutWorker(f"worker-{number}") for number in range(given.alive)]
@@ -139,4 +141,8 @@ def judge(seen: list[Seen], policy: Any, given: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
+    # Threads stand for the processes that workers are. glibc would give each an arena of its own, and pictures made in
+    # one and freed in another would tear holes into them that no process of a run has.
+    if "MALLOC_ARENA_MAX" not in os.environ:
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, "MALLOC_ARENA_MAX": "1"})
     sys.exit(main())
