@@ -24,10 +24,12 @@ from policies.base import PolicySpec
 from reports.records import EpisodeRecord
 from suites.protocol import Suite
 
+TASKS = 3
+"""Tasks that are played at most."""
 EPISODES = 6
-"""Episodes that are played at most; the first, which also warms up, is not counted."""
+"""Episodes that are played at most. A task's first, which compiles its scene, is not counted where there are others."""
 ENOUGH_S = 120.0
-"""After so many seconds of episodes two are enough."""
+"""After so many seconds two of them are enough."""
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 
 
@@ -73,21 +75,21 @@ def measure(cluster: Cluster, config: RunConfig, suite: Suite, policy: PolicyCon
 
 
 def _spread(config: RunConfig, suite: Suite, policy: PolicySpec) -> list[EpisodeSpec]:
-    """A few episodes, over tasks as far apart as can be."""
+    """A few episodes, of tasks as far apart as can be, task by task."""
     tasks = tasks_of(suite, config.settings.run)
     if not tasks:
         raise ConfigError(f"no task of {suite.name} is left: see memvla suites {suite.name}")
-    chosen = tasks[:: max(1, len(tasks) // EPISODES)][:EPISODES]
-    found = scenes(suite, -(-EPISODES // len(chosen)), chosen)[:EPISODES]
+    chosen = tasks[:: max(1, len(tasks) // TASKS)][:TASKS]
+    found = scenes(suite, max(1, EPISODES // len(chosen)), chosen)
     return episodes(found, suite, policy, seed=config.settings.run.seed)
 
 
 def _play(cluster: Cluster, worker: Worker, plan: Sequence[EpisodeSpec]) -> list[tuple[EpisodeRecord, float]]:
-    """Records and wall-clock seconds of episodes played one after another, without the first, which warms up."""
-    played: list[tuple[EpisodeRecord, float]] = []
-    until = time.monotonic() + ENOUGH_S
+    """Records and wall-clock seconds of episodes played one after another, without the first of each task."""
+    first, later = list[tuple[EpisodeRecord, float]](), list[tuple[EpisodeRecord, float]]()
+    until, task = time.monotonic() + ENOUGH_S, ""
     for episode in plan:
-        if len(played) >= 2 and time.monotonic() > until:
+        if len(later) >= 2 and time.monotonic() > until:
             break
         begun = time.perf_counter()
         cluster.submit(worker, episode)
@@ -95,8 +97,9 @@ def _play(cluster: Cluster, worker: Worker, plan: Sequence[EpisodeSpec]) -> list
         if not isinstance(answer, Result) or answer.record.outcome == "void":
             cause = answer.record.cause if isinstance(answer, Result) else answer
             raise ClusterError(f"{episode.episode} could not be played: {cause}")
-        played.append((answer.record, time.perf_counter() - begun))
-    return played[1:] or played
+        kept, task = later if episode.episode.task == task else first, episode.episode.task
+        kept.append((answer.record, time.perf_counter() - begun))
+    return later or first
 
 
 def _answer(cluster: Cluster, worker: Worker) -> Answer:
