@@ -126,7 +126,13 @@ def trajectories(folder: Path, builder: Any, split: str) -> Iterator[Trajectory]
     expected = builder.info.splits[split].num_examples
     # A file cut between two episodes is an error too: tfds then counts fewer than it was promised.
     options = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False, assert_cardinality=True)
-    data = builder.as_dataset(split=split, decoders={"steps": tfds.decode.SkipDecoding()}, read_config=options)
+    try:
+        data = builder.as_dataset(split=split, decoders={"steps": tfds.decode.SkipDecoding()}, read_config=options)
+    except ValueError as error:  # its description promises no episodes, or impossible ones
+        raise DemoError(
+            f"dataset {folder}: split {split!r} cannot be read ({' '.join(str(error).split())[:200]}); "
+            f"dataset_info.json says that it has {expected} episodes; copy the dataset again"
+        ) from error
     found = 0
     try:
         for example in data.prefetch(4).as_numpy_iterator():

@@ -187,6 +187,16 @@ def test_a_truncated_file_is_an_error_and_never_a_shorter_dataset(dataset: Path)
         list(read_demos(dataset))
 
 
+def test_a_description_that_promises_no_episodes_is_an_error(dataset: Path) -> None:
+    file = dataset / "dataset_info.json"
+    described = json.loads(file.read_text())
+    for split in described["splits"]:
+        split["shardLengths"] = ["0"]
+    file.write_text(json.dumps(described))
+    with pytest.raises(DemoError, match=r"split 'train' cannot be read .* says that it has 0 episodes"):
+        next(read_demos(dataset))
+
+
 def test_missing_files_and_folders_are_named(dataset: Path, tmp_path: Path) -> None:
     (dataset / "demos-train.tfrecord-00000").unlink()
     with pytest.raises(DemoError, match=r"lacks 1 of 1 files, the first is .*tfrecord-00000"):
