@@ -122,7 +122,7 @@ def report(
     runs: Annotated[list[Path], typer.Argument(help="Run folders, or folders that hold some.", metavar="RUN...")],
     to: Annotated[Optional[Path], typer.Option(help="Folder for the report (default: the first RUN).")] = None,  # noqa: UP045
 ) -> None:
-    """Print the table of one or more runs, and write report.html, report.md and report.csv."""
+    """Print the table of one or more runs, and write report.html, .md, .tex, .csv and .parquet."""
     _report(runs, to or runs[0])
 
 

@@ -33,7 +33,7 @@ def register(app: typer.Typer, out: Console) -> None:
 
         [bold]memvla compare results/first results/second[/]
 
-        Writes comparison.html (flipped scenes with both videos side by side), .md, .tex and .csv.
+        Writes comparison.html (flipped scenes with both videos side by side), .md, .tex, .csv and .parquet.
         """
         from reports.comparison import build
 

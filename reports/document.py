@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reports import terminal
-from reports.forms import csv_rows, latex_table, markdown_note, markdown_table, markdown_text, write_files
+from reports import forms, terminal
+from reports.forms import csv_rows, markdown_note, markdown_table, markdown_text
 from reports.records import EpisodeRecord
 from reports.summary import Note, Run
 from reports.tables import Table, shortened
@@ -78,10 +78,8 @@ class Document:
         return "\n\n".join(parts) + "\n"
 
     def latex(self) -> str:
-        """The tables as LaTeX (needs `booktabs`); warnings stand in every caption, since a table travels alone."""
-        warnings = [note.text for note in (self.headline, *self.notes) if note.kind in ("incomplete", "warning")]
-        head = "% \\usepackage{booktabs,amssymb}\n"
-        return head + "\n\n".join(latex_table(shortened(table), warnings) for table in self.tables) + "\n"
+        """The tables as LaTeX (needs `booktabs`)."""
+        return forms.latex(self.tables, [self.headline, *self.notes])
 
     def csv(self) -> str:
         """The numbers behind the tables."""
@@ -94,8 +92,5 @@ class Document:
         return page.render_document(self, Path(base).resolve(), embed_bytes)
 
     def write(self, folder: Path | str, name: str = "") -> list[Path]:
-        """Write NAME.html, .md, .tex and .csv (NAME: the kind). Raises ReportError where the folder refuses."""
-        name = name or self.kind
-        texts = {f"{name}.html": self.html(folder), f"{name}.md": self.markdown()}
-        texts |= {f"{name}.tex": self.latex(), f"{name}.csv": self.csv()}
-        return write_files(folder, texts, f"the {self.kind}")
+        """Write NAME.html, .md, .tex, .csv and .parquet (NAME: the kind). Raises ReportError."""
+        return forms.write_forms(folder, name or self.kind, self, f"the {self.kind}")

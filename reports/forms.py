@@ -1,4 +1,5 @@
-"""A table of text cells in the forms it is written in: Markdown, LaTeX (booktabs), and rows of data as CSV."""
+"""The forms a result is written in: tables of text cells as Markdown and LaTeX (booktabs), rows of data as CSV and
+Parquet, and the files of all of them."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ import io
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from reports import tables
 from reports.summary import Note, ReportError
@@ -68,24 +69,66 @@ def latex_table(table: Table, warnings: Sequence[str] = ()) -> str:
     return "\n".join(lines)
 
 
+def latex(shown: Sequence[Table], notes: Sequence[Note]) -> str:
+    """Tables as LaTeX (needs `booktabs`); warnings stand in every caption, since a table travels alone."""
+    warnings = [note.text for note in notes if note.kind in ("incomplete", "warning")]
+    head = "% \\usepackage{booktabs,amssymb}\n"
+    return head + "\n\n".join(latex_table(tables.shortened(table), warnings) for table in shown) + "\n"
+
+
+def _names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The columns of all rows, in the order in which they first appear."""
+    return list(dict.fromkeys(name for row in rows for name in row))
+
+
 def csv_rows(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows as CSV, full precision; a value a row lacks, or None, is an empty cell."""
     out = io.StringIO()
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    writer = csv.DictWriter(out, names, restval="", lineterminator="\n")
+    writer = csv.DictWriter(out, _names(rows), restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return out.getvalue()
 
 
-def write_files(folder: Path | str, texts: Mapping[str, str], what: str = "the report") -> list[Path]:
-    """Write each text whole or not at all. Raises ReportError where the folder does not take them."""
+def parquet_rows(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """The rows of `csv_rows` as a Parquet file, each column with its type; a value a row lacks, or None, is null."""
+    import pyarrow as arrow
+    import pyarrow.parquet
+
+    out = io.BytesIO()
+    columns = {name: [row.get(name) for row in rows] for name in _names(rows)}
+    arrow.parquet.write_table(arrow.table(columns), out)
+    return out.getvalue()
+
+
+class Formed(Protocol):
+    """What has all forms: a report or a document. rows: the numbers behind its tables, full precision."""
+
+    @property
+    def rows(self) -> Sequence[Mapping[str, Any]]: ...
+
+    def html(self, base: Path | str) -> str: ...
+
+    def markdown(self) -> str: ...
+
+    def latex(self) -> str: ...
+
+
+def write_forms(folder: Path | str, name: str, made: Formed, what: str) -> list[Path]:
+    """Write NAME.html, .md, .tex, .csv and .parquet. Raises ReportError where the folder does not take them."""
+    texts: dict[str, str | bytes] = {".html": made.html(folder), ".md": made.markdown(), ".tex": made.latex()}
+    texts |= {".csv": csv_rows(made.rows), ".parquet": parquet_rows(made.rows)}
+    return write_files(folder, {f"{name}{ending}": text for ending, text in texts.items()}, what)
+
+
+def write_files(folder: Path | str, texts: Mapping[str, str | bytes], what: str) -> list[Path]:
+    """Write each file whole or not at all. Raises ReportError where the folder does not take them."""
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
             part = folder / f".{name}.part"
-            part.write_text(text, encoding="utf-8")
+            part.write_bytes(text if isinstance(text, bytes) else text.encode())
             os.replace(part, folder / name)
     except OSError as error:
         raise ReportError(

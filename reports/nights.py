@@ -226,7 +226,7 @@ def junit(night: str, streams: Sequence[Stream]) -> str:
 
 
 def write(folder: Path, night: str, nights: Sequence[str], streams: Sequence[Stream], alpha: float) -> list[Path]:
-    """Write index.html, index.md, index.tex, index.csv, message.md and junit.xml. Raises ReportError."""
+    """Write index.html, .md, .tex, .csv and .parquet, message.md and junit.xml. Raises ReportError."""
     files = document(night, nights, streams, alpha).write(folder, "index")
     texts = {"message.md": message(night, streams), "junit.xml": junit(night, streams)}
     return [*files, *write_files(folder, texts, "the nightly report")]

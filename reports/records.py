@@ -157,7 +157,7 @@ class RecordStore:
         return table.astype({"success_once": "boolean", "success_at_end": "boolean", "score": "float64"})
 
     def export(self, path: Path | str) -> Path:
-        """Write `frame()` to a `.csv` or `.parquet` file. Raises RecordError for another ending, or no pyarrow."""
+        """Write `frame()` to a `.csv` or `.parquet` file. Raises RecordError for another ending."""
         path = Path(path)
         table = self.frame()
         try:
@@ -167,10 +167,6 @@ class RecordStore:
                 table.to_parquet(path, index=False)
             else:
                 raise RecordError(f"cannot export to {path}: the name must end in .csv or .parquet")
-        except ImportError as error:
-            raise RecordError(
-                f"cannot write {path}: Parquet needs pyarrow; `pip install pyarrow`, or export to .csv"
-            ) from error
         except OSError as error:
             raise RecordError(f"cannot write {path}: {error.strerror or error}") from error
         return path

@@ -1,15 +1,15 @@
-"""`memvla report`: runs in, one report out, on the terminal, as Markdown, as CSV, and as one self-contained page."""
+"""`memvla report`: runs in, one report out, on the terminal, as one self-contained page, and in the other forms."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reports import chains, tables, terminal
-from reports.forms import csv_rows, markdown_note, markdown_table, write_files
+from reports import chains, forms, tables, terminal
+from reports.forms import csv_rows, markdown_note, markdown_table
 from reports.summary import Group, Note, Run, groups_on, headline, incomplete, load, notes, suites_of
 from reports.tables import Table
 
@@ -38,15 +38,23 @@ class Report:
         parts.append(markdown_table(_manifest_table(self.runs)))
         return "\n\n".join(parts) + "\n"
 
-    def csv(self) -> str:
-        """One row per (policy, suite, task), full precision; the first column says what is missing, in words."""
-        rows = [
-            _csv_row(run, group)
+    def latex(self) -> str:
+        """The tables as LaTeX (needs `booktabs`)."""
+        return forms.latex(self._tables(), [self.headline, *self.notes])
+
+    @property
+    def rows(self) -> list[Mapping[str, Any]]:
+        """One for each (policy, suite, task), full precision; the first column says what is missing, in words."""
+        return [
+            _row(run, group)
             for suite in suites_of(self.runs)
             for run, _ in groups_on(self.runs, suite)
             for group in run.task_groups[suite]
         ]
-        return csv_rows(rows)
+
+    def csv(self) -> str:
+        """The rows as CSV."""
+        return csv_rows(self.rows)
 
     def html(self, base: Path | str = ".", *, embed_bytes: int | None = None) -> str:
         """The page: one file, no script, nothing from elsewhere. base: the folder it will lie in (for linked videos).
@@ -58,10 +66,8 @@ class Report:
         return page.render(self.runs, self.headline, self.notes, Path(base).resolve(), embed_bytes)
 
     def write(self, folder: Path | str) -> list[Path]:
-        """Write report.md, report.csv and report.html. Raises ReportError where the folder does not take them."""
-        folder = Path(folder)
-        texts = {"report.md": self.markdown(), "report.csv": self.csv(), "report.html": self.html(folder)}
-        return write_files(folder, texts)
+        """Write report.html, .md, .tex, .csv and .parquet. Raises ReportError where the folder does not take them."""
+        return forms.write_forms(folder, "report", self, "the report")
 
     def _tables(self) -> list[Table]:
         found: list[Table | None] = [tables.overall(self.runs), chains.chain_table(self.runs)]
@@ -92,7 +98,7 @@ def _manifest_table(runs: Sequence[Run]) -> Table:
     return Table("Runs", tuple(map(tables.Column, titles)), tuple(rows))
 
 
-# ---------------------------------------------------------------------- CSV
+# ---------------------------------------------------------------------- data
 
 
 def _chain_columns(group: Group) -> dict[str, float | None]:
@@ -101,7 +107,7 @@ def _chain_columns(group: Group) -> dict[str, float | None]:
     return {"mean_chain_length": found.value, "chain_length_low": low, "chain_length_high": high}
 
 
-def _csv_row(run: Run, group: Group) -> dict[str, Any]:
+def _row(run: Run, group: Group) -> dict[str, Any]:
     rate, plan = group.rate, group.suite
     interval = asdict(rate.interval) if rate.interval else {"low": None, "high": None}
     done = [r.steps for r in group.scored if r.outcome == "success"]

@@ -13,7 +13,7 @@ NOTHING = "–"
 """Stands where there is no number. Never a zero."""
 
 MOST_ROWS = 2000
-"""Rows of one table on a page or in Markdown; report.csv has all."""
+"""Rows of one table on a page, in Markdown or in LaTeX; the .csv has all."""
 
 MINUS = "\N{MINUS SIGN}"
 VOIDS = "Void attempts"
@@ -252,7 +252,7 @@ def shortened(table: Table) -> Table:
     """The first `MOST_ROWS` rows of a table, and a note that says so."""
     if len(table.rows) <= MOST_ROWS:
         return table
-    note = f"The first {MOST_ROWS} of {len(table.rows)} rows; report.csv has all. {table.note}".strip()
+    note = f"The first {MOST_ROWS} of {len(table.rows)} rows; the .csv has all. {table.note}".strip()
     return replace(table, rows=table.rows[:MOST_ROWS], marks=table.marks[:MOST_ROWS], note=note)
 
 

@@ -86,7 +86,7 @@ def test_a_run_prints_its_table_and_writes_its_report(finished: Path) -> None:
     assert done.returncode == 0
     assert "expert" in done.stdout
     assert "3/3" in done.stdout
-    for name in ("report.html", "report.md", "report.csv"):
+    for name in ("report.html", "report.md", "report.tex", "report.csv", "report.parquet"):
         assert (finished / name).stat().st_size > 200
     assert list((finished / "expert" / "videos").glob("*.mp4"))
 

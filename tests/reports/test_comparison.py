@@ -182,12 +182,12 @@ def test_latex_cells_are_escaped_and_every_row_has_every_cell(tmp_path: Path) ->
     assert r"\toprule" in text
 
 
-def test_a_document_writes_four_files_and_the_same_again(tmp_path: Path) -> None:
+def test_a_document_writes_every_form_and_the_same_again(tmp_path: Path) -> None:
     a, b = run(tmp_path, "a", "x" * 20), run(tmp_path, "b", "." * 20)
     files = build([a, b]).write(tmp_path / "out")
-    assert [file.suffix for file in files] == [".html", ".md", ".tex", ".csv"]
-    before = [file.read_text() for file in files]
-    assert [file.read_text() for file in build([a, b]).write(tmp_path / "out")] == before
+    assert [file.suffix for file in files] == [".html", ".md", ".tex", ".csv", ".parquet"]
+    before = [file.read_bytes() for file in files]
+    assert [file.read_bytes() for file in build([a, b]).write(tmp_path / "out")] == before
 
 
 def test_runs_without_scored_episodes_make_a_page_without_numbers(tmp_path: Path) -> None:

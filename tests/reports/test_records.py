@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib.util
 import os
 import resource
 import shutil
@@ -137,11 +136,7 @@ def test_exports_hold_the_same_numbers(path: Path, tmp_path: Path) -> None:
         back = pd.read_csv(store.export(tmp_path / "out.csv"))
         assert back.loc[0, "task"] == 'a "b", c'
         assert back.loc[0, "score"] == 0.25
-        if importlib.util.find_spec("pyarrow"):
-            assert pd.read_parquet(store.export(tmp_path / "out.parquet")).loc[0, "score"] == 0.25
-        else:
-            with pytest.raises(RecordError, match="pip install pyarrow"):
-                store.export(tmp_path / "out.parquet")
+        assert pd.read_parquet(store.export(tmp_path / "out.parquet")).loc[0, "score"] == 0.25
         with pytest.raises(RecordError, match=r"\.csv or \.parquet"):
             store.export(tmp_path / "out.xlsx")
         with pytest.raises(RecordError, match="nowhere"):

@@ -218,11 +218,11 @@ def test_a_long_table_says_what_it_leaves_out(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------- writing
 
 
-def test_three_files_are_written(tmp_path: Path) -> None:
+def test_a_report_is_written_in_every_form(tmp_path: Path) -> None:
     report = half(tmp_path)
     files = report.write(tmp_path / "new" / "report")
-    assert [file.name for file in files] == ["report.md", "report.csv", "report.html"]
-    assert files[0].read_text() == report.markdown()
+    assert [file.name for file in files] == [f"report.{end}" for end in ("html", "md", "tex", "csv", "parquet")]
+    assert files[1].read_text() == report.markdown()
     assert sorted(files) == sorted((tmp_path / "new" / "report").iterdir())
     report.write(tmp_path / "new" / "report")  # again, over the old ones
 
@@ -231,6 +231,13 @@ def test_a_folder_that_takes_no_report_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(ReportError, match=r"cannot write the report into .*file.*choose another"):
         half(tmp_path).write(tmp_path / "file")
+
+
+def test_what_is_missing_stands_in_the_caption_of_every_latex_table(tmp_path: Path) -> None:
+    text = half(tmp_path).latex()
+    captions = re.findall(r"\\caption\{(.*)\}", text)
+    assert len(captions) == text.count(r"\toprule") > 3
+    assert all("INCOMPLETE: 2 of 4 planned scenes were scored" in caption for caption in captions)
 
 
 def test_the_report_of_the_same_runs_is_the_same_text(tmp_path: Path) -> None:
