@@ -3,13 +3,24 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
 from envs.spec import SceneId
-from reports.statistics import Comparison, compare, holm, mean, success_by_step, success_rate, tango, task_mean
+from reports.statistics import (
+    RESAMPLES,
+    Comparison,
+    compare,
+    holm,
+    mean,
+    success_by_step,
+    success_rate,
+    tango,
+    task_mean,
+)
 
 Outcomes = dict[SceneId, tuple[bool, str]]
 
@@ -62,6 +73,16 @@ def test_wilson_intervals_hold_the_true_rate_about_95_times_in_100(true_rate: fl
     assert 0.92 <= held[drawn].mean() <= 0.98
 
 
+@pytest.mark.parametrize("n", [20, 50, 200])
+def test_wilson_intervals_hold_rates_of_any_size_93_to_97_times_in_100(n: int) -> None:
+    rng = np.random.default_rng(8)
+    true = rng.uniform(0.01, 0.99, size=10_000)  # at one rate alone the steps of the counts show
+    drawn = rng.binomial(n, true)
+    intervals = [success_rate(outcomes(k, n)).interval for k in range(n + 1)]
+    ends = np.array([(i.low, i.high) for i in intervals if i is not None])[drawn]
+    assert 0.93 <= np.mean((ends[:, 0] <= true) & (true <= ends[:, 1])) <= 0.97
+
+
 def test_nothing_scored_is_no_rate_and_not_zero() -> None:
     rate = success_rate([])
     assert (rate.n, rate.value, rate.interval) == (0, None, None)
@@ -85,6 +106,28 @@ def test_a_bootstrap_interval_is_close_to_students_for_normal_numbers() -> None:
     assert found.value == pytest.approx(data.mean())
     assert found.interval is not None
     assert (found.interval.low, found.interval.high) == pytest.approx(expected, abs=0.15)
+
+
+@pytest.mark.parametrize("kind", ["chains", "steps"])
+def test_bootstrap_intervals_hold_the_true_mean_93_to_97_times_in_100(kind: str) -> None:
+    rng = np.random.default_rng(11)
+    law = -np.diff([1, 0.956, 0.902, 0.857, 0.817, 0.761, 0])  # of the lengths of the published CALVIN chains
+    shape = (10_000, 60)
+    drawn = rng.choice(6, p=law, size=shape).astype(float) if kind == "chains" else rng.gamma(4, 20, size=shape)
+    true = law @ np.arange(6) if kind == "chains" else 80.0
+
+    def many(rows: npt.NDArray[np.float64], resamples: int) -> npt.NDArray[np.float64]:
+        found = stats.bootstrap(
+            (rows,), np.mean, axis=-1, n_resamples=resamples, method="BCa", rng=np.random.default_rng(0)
+        )
+        return np.stack([found.confidence_interval.low, found.confidence_interval.high])
+
+    one = mean(drawn[0])
+    assert one.interval is not None
+    assert many(drawn[:1], RESAMPLES)[:, 0] == pytest.approx((one.interval.low, one.interval.high))  # the same, at once
+    varied = drawn[(drawn != drawn[:, :1]).any(axis=1)]  # no interval is claimed for equal numbers
+    low, high = np.concatenate([many(rows, 499) for rows in np.array_split(varied, 40)], axis=1)
+    assert 0.93 <= np.sum((low <= true) & (true <= high)) / len(drawn) <= 0.97
 
 
 def test_the_same_numbers_give_the_same_interval() -> None:
