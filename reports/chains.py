@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from reports.beside import LENGTH
 from reports.pairing import CHAIN
-from reports.statistics import Mean, mean, success_rate
+from reports.statistics import Mean, Rate, mean, success_rate
 from reports.summary import Group, Run, groups_on, suites_of
 from reports.tables import Column, Table, counted, mean_cells, percent, percent_interval
 
@@ -25,6 +25,12 @@ def average_length(group: Group) -> Mean:
     return mean(record.metrics[CHAIN] for record in group.scored if CHAIN in record.metrics)
 
 
+def reaching(group: Group, full: int | None = None) -> list[Rate]:
+    """The share of chains with at least 1 ... `full` (default: all) subtasks done in a row."""
+    lengths = [record.metrics[CHAIN] for record in group.scored]
+    return [success_rate(length >= reached for length in lengths) for reached in range(1, (full or _full(group)) + 1)]
+
+
 def chain_table(runs: Sequence[Run]) -> Table | None:
     """Share of chains with at least 1 ... 5 subtasks done in a row, and the average length; None without chains."""
     groups = chained(runs)
@@ -38,8 +44,7 @@ def chain_table(runs: Sequence[Run]) -> Table | None:
     rows = []
     for group in groups:
         line = [group.suite.name, group.label, str(len(group.scored))]
-        for reached in range(1, full + 1):
-            rate = success_rate(record.metrics[CHAIN] >= reached for record in group.scored)
+        for rate in reaching(group, full):
             line += [percent(rate.value), percent_interval(rate.interval)]
         rows.append((*line, *mean_cells(average_length(group), 2, len(group.scored))))
     note = (

@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from reports import chains, plots, tables, videos
+from reports import chains, plots, tables, tagged, videos
 from reports.document import Document
 from reports.summary import Group, Note, Run, groups_on, suites_of
 from reports.tables import shortened
@@ -40,8 +40,10 @@ def render(
         "chains": chains.chain_table(runs),
         "subtasks": chains.subtask_table(runs),
         "intervals": _svg(plots.interval_plot(runs)),
+        "chain_curves": _svg(plots.chain_curves(runs)),
         "suites": [
-            (suite, _svg(plots.task_bars(runs, suite)), shortened(tables.per_task(runs, suite))) for suite in suites
+            (suite, _svg(plots.task_bars(runs, suite)), _tagged(runs, suite), shortened(tables.per_task(runs, suite)))
+            for suite in suites
         ],
         "most_tasks": plots.MOST_TASKS,
         "curves": _svg(plots.success_curves(runs)),
@@ -92,6 +94,13 @@ def _environment() -> Environment:
     environment.filters["share"] = _share
     environment.filters["breakable"] = _breakable
     return environment
+
+
+def _tagged(runs: Sequence[Run], suite: str) -> list[tuple[Markup | None, tables.Table]]:
+    """Bars and table of each tag that sorts the tasks of a suite."""
+    return [
+        (_svg(plots.tag_bars(runs, suite, key)), tagged.by_tag(runs, suite, key)) for key in tagged.sorting(runs, suite)
+    ]
 
 
 def _svg(text: str | None) -> Markup | None:

@@ -18,6 +18,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from reports import tagged
+from reports.chains import chained, reaching
 from reports.statistics import Interval, Rate, success_by_step
 from reports.summary import Group, Run, groups_on, suites_of
 from reports.tables import counted, percent, phase_names, points, wrapped
@@ -86,6 +88,17 @@ def interval_plot(runs: Sequence[Run]) -> str:
 def task_bars(runs: Sequence[Run], suite: str) -> str | None:
     """Bars of success rate with Wilson's interval, task by policy. None for more than `MOST_TASKS` tasks."""
     found = [(_series(runs, run), run.task_groups[suite]) for run, _ in groups_on(runs, suite)]
+    return _bars(found, f"Success rate by task of {suite}", f"tasks-{suite}")
+
+
+def tag_bars(runs: Sequence[Run], suite: str, key: str) -> str | None:
+    """Bars of success rate with Wilson's interval, value of a tag by policy: the dimensions of LIBERO-Plus."""
+    found = [(_series(runs, run), tagged.groups(run, suite, key)) for run, _ in groups_on(runs, suite)]
+    return _bars(found, f"Success rate of {tagged.title(suite, key)}", f"{key}-{suite}")
+
+
+def _bars(found: Sequence[tuple[int, Sequence[Group]]], title: str, salt: str) -> str | None:
+    """found: (number of the series, its groups by task) of each policy."""
     tasks = list(dict.fromkeys(group.task or "" for _, groups in found for group in groups))
     if len(tasks) > MOST_TASKS:
         return None
@@ -94,7 +107,7 @@ def task_bars(runs: Sequence[Run], suite: str) -> str | None:
     thick = room / len(found)
     labels = [wrapped(task, 40, 3) for task in tasks]
     height = sum(max(0.17 * len(found) + 0.16, 0.17 * (label.count("\n") + 1) + 0.1) for label in labels)
-    with _figure(0.9 + height, f"Success rate by task of {suite}", f"tasks-{suite}") as (figure, out):
+    with _figure(0.9 + height, title, salt) as (figure, out):
         ax = figure.add_subplot()
         for k, (series, groups) in enumerate(found):
             ys = np.array([place[g.task or ""] - room / 2 + thick * (k + 0.5) for g in groups])
@@ -128,6 +141,39 @@ def success_curves(runs: Sequence[Run]) -> str | None:
             figure.legend(
                 handles.values(), handles.keys(), loc="outside upper left", ncols=min(len(handles), 4), handlelength=3.2
             )
+    return out[0]
+
+
+def chain_curves(runs: Sequence[Run]) -> str | None:
+    """The share of chains with at least k subtasks done in a row, over k: one line a policy and suite."""
+    lines = [(run, group) for run in runs for group in chained([run])]
+    if not lines:
+        return None
+    several = len({group.suite.name for _, group in lines}) > 1
+    with _figure(3.2, "Chains by subtasks done in a row", "chains") as (figure, out):
+        ax = figure.add_subplot()
+        for k, (run, group) in enumerate(lines):
+            series = k if several else _series(runs, run)
+            series %= len(SERIES)
+            rates = reaching(group)
+            shift = 0.06 * (k - (len(lines) - 1) / 2)
+            for x, rate in enumerate(rates, start=1):
+                if rate.interval is not None:
+                    ends = [100 * rate.interval.low, 100 * rate.interval.high]
+                    ax.plot([x + shift] * 2, ends, color=SERIES[series], linewidth=2, alpha=0.7)
+            ax.plot(
+                [x + shift for x in range(1, len(rates) + 1)], [100 * (rate.value or 0.0) for rate in rates],
+                MARKERS[series], color=SERIES[series], linestyle=DASHES[series], markersize=7, linewidth=1.6,
+                markeredgecolor=PAPER, label=f"{group.label}, {group.suite.name}" if several else group.label,
+            )  # fmt: skip
+        longest = max(len(reaching(group)) for _, group in lines)
+        ax.set_xticks(range(1, longest + 1))
+        ax.set_xlim(0.7, longest + 0.3)
+        ax.set_xlabel("subtasks done in a row, at least")
+        ax.set_ylim(-3, 103)
+        ax.set_yticks(range(0, 101, 20), [f"{y} %" for y in range(0, 101, 20)])
+        ax.grid(visible=False, axis="x")
+        figure.legend(loc="outside upper left", ncols=min(len(lines), 4), handlelength=3.2)
     return out[0]
 
 

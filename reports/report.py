@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reports import chains, forms, tables, terminal
+from reports import chains, forms, tables, tagged, terminal
 from reports.forms import csv_rows, markdown_note, markdown_table
 from reports.summary import Group, Note, Run, groups_on, headline, incomplete, load, notes, suites_of
 from reports.tables import Table
@@ -71,7 +71,9 @@ class Report:
 
     def _tables(self) -> list[Table]:
         found: list[Table | None] = [tables.overall(self.runs), chains.chain_table(self.runs)]
-        found += [tables.per_task(self.runs, suite) for suite in suites_of(self.runs)]
+        for suite in suites_of(self.runs):
+            found += [tagged.by_tag(self.runs, suite, key) for key in tagged.sorting(self.runs, suite)]
+            found.append(tables.per_task(self.runs, suite))
         found += [chains.subtask_table(self.runs)]
         found += [tables.paired(self.runs), tables.seconds(self.runs), tables.voids(self.runs)]
         return [table for table in found if table is not None]

@@ -123,7 +123,7 @@ def overall(runs: Sequence[Run]) -> Table:
         f"of the tasks' success rates, as papers average; {NOTHING} while a task has no scored episode. Steps count "
         f"failures too; the intervals of steps and score are bootstrapped (BCa). Voids: attempts that came out void."
     )
-    return _results("Results", "Suite", [g.suite.name for g in groups], groups, _marks(runs, groups), means, note)
+    return results("Results", "Suite", [g.suite.name for g in groups], groups, runs, means, note)
 
 
 def per_task(runs: Sequence[Run], suite: str) -> Table:
@@ -133,15 +133,15 @@ def per_task(runs: Sequence[Run], suite: str) -> Table:
         for group in run.task_groups[suite]:
             by_task.setdefault(group.task or "", []).append(group)
     rows = [group for groups in by_task.values() for group in groups]
-    return _results(f"Tasks of {suite}", "Task", [g.task or "" for g in rows], rows, _marks(runs, rows))
+    return results(f"Tasks of {suite}", "Task", [g.task or "" for g in rows], rows, runs)
 
 
-def _results(
+def results(
     title: str,
     first: str,
     names: Sequence[str],
     groups: Sequence[Group],
-    marks: tuple[str, ...],
+    runs: Sequence[Run],
     means: Sequence[str] = (),
     note: str = "",
 ) -> Table:
@@ -164,7 +164,7 @@ def _results(
         cells.append(line)
     filled = [i for i, c in enumerate(columns) if c.minor < 8 or any(line[i] != NOTHING for line in cells)]
     rows = tuple(tuple(line[i] for i in filled) for line in cells)
-    return Table(title, tuple(columns[i] for i in filled), rows, marks, note)
+    return Table(title, tuple(columns[i] for i in filled), rows, _marks(runs, groups), note)
 
 
 def paired(runs: Sequence[Run]) -> Table | None:

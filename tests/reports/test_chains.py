@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from reports.chains import chain_table, subtask_table
+from reports.chains import chain_table, reaching, subtask_table
 from reports.report import build
 from reports.statistics import mean
 from reports.summary import load
 from tests.reports.making import manifest, plan, record, run_folder
+from tests.reports.test_page import Page
 
 LENGTHS = [5, 5, 3, 0, 1, 5, 2, 5, 4, 5]
 NAMES = ("open_drawer", "turn_on_led", "push_red", "lift_red", "place")
@@ -74,3 +75,11 @@ def test_other_suites_have_no_such_block(tmp_path: Path) -> None:
     folder = run_folder(tmp_path / "run", manifest("mine"), [record("failure")])
     assert chain_table(load([folder])) is None
     assert "Average length" not in build([folder]).html(folder)
+
+
+def test_the_survival_of_chains_is_drawn_with_a_point_for_each_length(chains: Path) -> None:
+    page = Page(build([chains]).html(chains))
+    assert any("subtasks done in a row, at least" in text for text in page.texts)
+    rates = reaching(load([chains])[0].groups[0])
+    assert [rate.successes for rate in rates] == [sum(length >= k for length in LENGTHS) for k in range(1, 6)]
+    assert {rate.n for rate in rates} == {len(LENGTHS)}  # a void chain is no chain
