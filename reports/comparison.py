@@ -33,7 +33,7 @@ def build(paths: Iterable[Path | str], *, allow_different_protocols: bool = Fals
     best = [one for suite in suites_of(runs) if (one := best_of(runs, suite)) is not None]
     sections = [_suites(found), *([_best(best)] if best else [])]
     sections += [section for section in (_lengths(found), *(_tasks(p, found) for p in found)) if section is not None]
-    sections += [section for p in found if (section := _flipped(p, found)) is not None]
+    sections += [section for i in range(len(found)) if (section := _flipped(i, found)) is not None]
     sections += [_manifests(runs), Section("Protocols", (tables.protocols(runs),))]
     return Document(
         kind="comparison",
@@ -196,7 +196,8 @@ def _tasks(pair: Pair, found: Sequence[Pair]) -> Section | None:
     return Section(title, (Table(title, (Column("Task"), *_COUNTS), tuple(cells), marks, note),))
 
 
-def _flipped(pair: Pair, found: Sequence[Pair]) -> Section | None:
+def _flipped(number: int, found: Sequence[Pair]) -> Section | None:
+    pair = found[number]
     if not pair.flipped:
         return None
     cells = [
@@ -205,12 +206,18 @@ def _flipped(pair: Pair, found: Sequence[Pair]) -> Section | None:
     ]
     columns = [Column("Task"), Column("Trial", True)]
     for name in ("A", "B"):
-        columns += [Column(name), Column(f"Steps {name}", True, 2), Column(f"Video {name}", minor=4)]
+        columns += [Column(name), Column(f"Steps {name}", True, 2), Column(f"Video {name}", minor=4, link=True)]
     title = f"Flipped scenes of {_name(pair, found)}"
     note = f"A: {pair.a.label}, B: {pair.b.label}. {len(cells)} of {pair.result.n} scenes."
-    filmed = [(a, b) for a, b in pair.flipped if a.video and b.video][:MOST_SIDE_BY_SIDE]
-    shown: list[tuple[Shown, ...]] = [((pair.run_a, a), (pair.run_b, b)) for a, b in filmed]
-    return Section(title, (Table(title, tuple(columns), tuple(cells), note=note),), (), tuple(shown), folded=True)
+    filmed = [row for row, (a, b) in enumerate(pair.flipped) if a.video and b.video][:MOST_SIDE_BY_SIDE]
+    shown: list[tuple[Shown, ...]] = [
+        ((pair.run_a, pair.flipped[row][0]), (pair.run_b, pair.flipped[row][1])) for row in filmed
+    ]
+    places = {row: f"flipped-{number}-{row}" for row in filmed}
+    table = Table(
+        title, tuple(columns), tuple(cells), note=note, places=tuple(places.get(row, "") for row in range(len(cells)))
+    )
+    return Section(title, (table,), (), tuple(shown), tuple(places.values()), folded=True)
 
 
 def _manifests(runs: Sequence[Run]) -> Section:

@@ -32,12 +32,14 @@ class Figure:
 
 @dataclass(frozen=True)
 class Section:
-    """One part of a document. side_by_side: rows of episodes whose videos are shown next to each other."""
+    """One part of a document. side_by_side: rows of episodes whose videos are shown next to each other; places: the id
+    of each of these rows on the page."""
 
     title: str
     tables: tuple[Table, ...] = ()
     figures: tuple[Figure, ...] = ()
     side_by_side: tuple[tuple[Shown, ...], ...] = ()
+    places: tuple[str, ...] = ()
     text: tuple[str, ...] = ()
     folded: bool = False
 

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ def render_document(document: Document, base: Path, embed_bytes: int | None = No
                 "part": section,
                 "tables": [shortened(table) for table in section.tables],
                 "figures": [(_svg(figure.svg), figure.caption) for figure in section.figures],
-                "clips": rows,
+                "clips": list(zip_longest(section.places, rows, fillvalue="")),
             }
         )
     return _environment().get_template("document.html.j2").render(document=document, sections=sections)

@@ -24,22 +24,29 @@ MARKS = {"": "", "incomplete": "incomplete", "warning": "not comparable"}
 @dataclass(frozen=True)
 class Column:
     """A column's title; number: it is set right; minor: a terminal too narrow for the table leaves out the columns of
-    the highest number first, and never those of 0."""
+    the highest number first, and never those of 0; link: on a page its cells lead to the row's place."""
 
     title: str
     number: bool = False
     minor: int = 0
+    link: bool = False
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text. marks: one word of `MARKS` for each row, said in words wherever the table is shown."""
+    """Rows of text. marks: one word of `MARKS` for each row, said in words wherever the table is shown; places: for
+    each row the id of what is shown of it elsewhere on the page, empty where nothing is."""
 
     title: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[str, ...], ...]
     marks: tuple[str, ...] = ()
     note: str = ""
+    places: tuple[str, ...] = ()
+
+    def place(self, row: int) -> str:
+        """The place of a row on the page, empty where it has none."""
+        return self.places[row] if self.places else ""
 
     def mark(self, row: int) -> str:
         """The mark of a row, empty for most."""
