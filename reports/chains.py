@@ -25,10 +25,10 @@ def average_length(group: Group) -> Mean:
     return mean(record.metrics[CHAIN] for record in group.scored if CHAIN in record.metrics)
 
 
-def reaching(group: Group, full: int | None = None) -> list[Rate]:
-    """The share of chains with at least 1 ... `full` (default: all) subtasks done in a row."""
+def reaching(group: Group, full: int) -> list[Rate]:
+    """The share of chains with at least 1 ... `full` subtasks done in a row."""
     lengths = [record.metrics[CHAIN] for record in group.scored]
-    return [success_rate(length >= reached for length in lengths) for reached in range(1, (full or _full(group)) + 1)]
+    return [success_rate(length >= reached for length in lengths) for reached in range(1, full + 1)]
 
 
 def chain_table(runs: Sequence[Run]) -> Table | None:
@@ -36,11 +36,11 @@ def chain_table(runs: Sequence[Run]) -> Table | None:
     groups = chained(runs)
     if not groups:
         return None
-    full = max(map(_full, groups))
+    full = full_length(groups)
     columns = [Column("Suite"), Column("Policy"), Column("Chains", True)]
     for reached in range(1, full + 1):
-        columns += [Column(f"{reached}/{full}", True), Column(f"{reached}/{full}, 95 %", True, 10 - reached)]
-    columns += [Column("Average length", True), Column("95 % interval", True)]
+        columns += [Column(f"{reached}/{full}", True), Column(f"{reached}/{full}, 95 %", True, 8 + full - reached)]
+    columns += [Column("Average length", True), Column("95 % interval", True, 8)]
     rows = []
     for group in groups:
         line = [group.suite.name, group.label, str(len(group.scored))]
@@ -76,7 +76,7 @@ def subtask_table(runs: Sequence[Run]) -> Table | None:
     return Table("Subtasks", tuple(columns), tuple(rows), note=note)
 
 
-def _full(group: Group) -> int:
+def full_length(groups: Sequence[Group]) -> int:
     """Subtasks of a whole chain: an episode's score is its chain length over it."""
-    found = [round(r.metrics[CHAIN] / r.score) for r in group.scored if r.score and r.metrics[CHAIN]]
-    return max(found, default=LENGTH)
+    scored = [record for group in groups for record in group.scored]
+    return max((round(r.metrics[CHAIN] / r.score) for r in scored if r.score and r.metrics[CHAIN]), default=LENGTH)

@@ -118,7 +118,9 @@ def compared(run_a: Run, a: EpisodeRecord, run_b: Run, b: EpisodeRecord) -> tupl
             "outcome",
             a.outcome,
             b.outcome,
-            "The actions agree and the outcomes do not: the simulator or the success rule differs.",
+            "The actions agree and the outcomes do not: the simulator or the success rule differs."
+            if a.scored and b.scored
+            else "One of them is void: a fault of the infrastructure cut it off, so there is no outcome to compare.",
         ),
     )
 

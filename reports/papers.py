@@ -213,6 +213,7 @@ def _figures(
         mine = {cell.title: value for run, cell, (value, _) in found if run.label == label}
         placed = [mine.get(cell.title) for cell in cells]
         series.append((f"{label}, ours", [None if v is None else (v.value, v.interval) for v in placed]))
+    series = [(label, values) for label, values in series if any(values)]
     drawn = plots.beside_plot([cell.title for cell in cells], series, "percent")
     return (Figure(drawn, "Ours with 95 % intervals beside the published numbers."),)
 

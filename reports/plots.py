@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reports import tagged
-from reports.chains import chained, reaching
+from reports.chains import chained, full_length, reaching
 from reports.statistics import Interval, Rate, success_by_step
 from reports.summary import Group, Run, groups_on, suites_of
 from reports.tables import counted, percent, phase_names, points, wrapped
@@ -149,13 +149,14 @@ def chain_curves(runs: Sequence[Run]) -> str | None:
     lines = [(run, group) for run in runs for group in chained([run])]
     if not lines:
         return None
+    longest = full_length([group for _, group in lines])
     several = len({group.suite.name for _, group in lines}) > 1
     with _figure(3.2, "Chains by subtasks done in a row", "chains") as (figure, out):
         ax = figure.add_subplot()
         for k, (run, group) in enumerate(lines):
             series = k if several else _series(runs, run)
             series %= len(SERIES)
-            rates = reaching(group)
+            rates = reaching(group, longest)
             shift = 0.06 * (k - (len(lines) - 1) / 2)
             for x, rate in enumerate(rates, start=1):
                 if rate.interval is not None:
@@ -166,7 +167,6 @@ def chain_curves(runs: Sequence[Run]) -> str | None:
                 MARKERS[series], color=SERIES[series], linestyle=DASHES[series], markersize=7, linewidth=1.6,
                 markeredgecolor=PAPER, label=f"{group.label}, {group.suite.name}" if several else group.label,
             )  # fmt: skip
-        longest = max(len(reaching(group)) for _, group in lines)
         ax.set_xticks(range(1, longest + 1))
         ax.set_xlim(0.7, longest + 0.3)
         ax.set_xlabel("subtasks done in a row, at least")
@@ -269,6 +269,8 @@ def trend_plot(suite: str, nights: Sequence[str], lines: Sequence[tuple[str, Seq
             series = k % len(SERIES)
             shift = 0.12 * (k - (len(lines) - 1) / 2)
             known = [(x + shift, r) for x, r in enumerate(rates) if r is not None and r.value is not None]
+            if not known:
+                continue
             for x, rate in known:
                 if rate.interval is not None:
                     ends = [100 * rate.interval.low, 100 * rate.interval.high]

@@ -80,6 +80,6 @@ def test_other_suites_have_no_such_block(tmp_path: Path) -> None:
 def test_the_survival_of_chains_is_drawn_with_a_point_for_each_length(chains: Path) -> None:
     page = Page(build([chains]).html(chains))
     assert any("subtasks done in a row, at least" in text for text in page.texts)
-    rates = reaching(load([chains])[0].groups[0])
+    rates = reaching(load([chains])[0].groups[0], 5)
     assert [rate.successes for rate in rates] == [sum(length >= k for length in LENGTHS) for k in range(1, 6)]
     assert {rate.n for rate in rates} == {len(LENGTHS)}  # a void chain is no chain
