@@ -53,10 +53,9 @@ def _pairing_notes(found: Sequence[Pair]) -> list[Note]:
     made = []
     for pair in found:
         if pair.alone:
-            text = (
-                f"{_name(pair, found)}: {pair.alone} scenes were scored by one of the two only and are left out; "
-                f"{len(pair.matched)} are compared."
-            )
+            were = "1 scene was" if pair.alone == 1 else f"{pair.alone} scenes were"
+            left = f"{were} scored by one of the two only and left out"
+            text = f"{_name(pair, found)}: {left}; {len(pair.matched)} are compared."
             made.append(Note("warning", text))
     return made
 

@@ -76,7 +76,7 @@ def test_scenes_with_other_hashes_and_void_scenes_are_no_pairs(tmp_path: Path) -
     [row] = rows(document, "suite")
     assert (row["scenes"], row["unmatched"]) == ("18", "1")
     assert document.headline.kind == "incomplete"
-    assert any("1 scenes were scored by one of the two only" in note.text for note in document.notes)
+    assert any("1 scene was scored by one of the two only" in note.text for note in document.notes)
 
 
 def test_other_protocols_are_refused_and_marked_on_every_page_when_allowed(tmp_path: Path) -> None:
