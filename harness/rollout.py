@@ -21,6 +21,7 @@ from envs.conversions import Converter
 from envs.spec import Floats, Image, Observation, StepResult
 from harness.plan import EpisodeSpec
 from policies.base import ActReply, ActRequest, EpisodeStart, Policy, PolicyError, PolicySpec
+from reports.episode import MARK
 from reports.records import EpisodeRecord
 
 
@@ -159,10 +160,12 @@ class EpisodeLog:
     metrics: dict[str, float] = field(default_factory=dict)
     subtask_steps: list[int] = field(default_factory=list)
     film: list[Image] = field(default_factory=list)
+    first_action: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         self._started = datetime.now(UTC)
         self._digest = hashlib.sha256()
+        self._marks: list[str] = []
         self._switched = 0
 
     @contextmanager
@@ -195,7 +198,11 @@ class EpisodeLog:
         self.steps += did.steps
         self.success = did.success
         self.success_once = self.success_once or did.success_once
-        self._digest.update(np.ascontiguousarray(chunk, dtype="<f4").tobytes())
+        for action in np.ascontiguousarray(chunk, dtype="<f4"):
+            data = action.tobytes()
+            self._digest.update(data)
+            self._marks.append(hashlib.sha256(data).hexdigest()[:MARK])
+            self.first_action = self.first_action or tuple(map(float, action))
         self.film.extend(image for _, image in did.frames)
         if did.instruction_changed:
             self.subtask_steps.append(self.steps - self._switched)
@@ -234,6 +241,8 @@ class EpisodeLog:
             scene_hash=self.scene_hash,
             first_frame_hash=self.first_frame_hash,
             action_digest=self._digest.hexdigest(),
+            first_action=self.first_action,
+            action_marks="".join(self._marks),
             subtask_steps=tuple(self.subtask_steps),
             metrics=self.metrics,
             seconds=self.seconds,

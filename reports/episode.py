@@ -10,6 +10,9 @@ from typing import Any
 
 from envs.spec import SceneId
 
+MARK = 4
+"""Digits of an action's mark."""
+
 OUTCOMES = ("success", "failure", "void")
 _INT64 = 2**63
 
@@ -55,6 +58,10 @@ class EpisodeRecord:
     """Digest of the first frame the policy was given; empty when no frame was drawn."""
     action_digest: str = ""
     """SHA-256 over the actions carried out, in order."""
+    first_action: tuple[float, ...] = ()
+    """The first action carried out, in the environment's units; empty in records from before it was kept."""
+    action_marks: str = ""
+    """Four hex digits for each step, the head of a SHA-256 over its action; empty in records from before."""
     subtask_steps: tuple[int, ...] = ()
     """Steps spent under each instruction, in order (chains such as CALVIN's); empty where it never changes."""
     metrics: Mapping[str, float] = field(default_factory=dict)
@@ -84,7 +91,8 @@ class EpisodeRecord:
         set_ = object.__setattr__
         if self.score is not None:
             set_(self, "score", _number("score", self.score))
-        set_(self, "subtask_steps", tuple(_integer("subtask_steps", n) for n in _sequence(self.subtask_steps)))
+        for name, part in (("subtask_steps", _integer), ("first_action", _number)):
+            set_(self, name, tuple(part(name, n) for n in _sequence(name, getattr(self, name))))
         for name in ("metrics", "seconds"):
             set_(self, name, _numbers(name, getattr(self, name)))
         self._check_agreement()
@@ -101,6 +109,8 @@ class EpisodeRecord:
         demand(self.trial >= 0 and self.attempt >= 1, "trials count from 0 and attempts from 1")
         demand(self.steps >= 0 and self.calls >= 0, f"steps {self.steps} and calls {self.calls} must be 0 or more")
         demand(all(n >= 0 for n in self.subtask_steps), f"subtask_steps {self.subtask_steps} must be 0 or more")
+        marks = len(self.action_marks)
+        demand(marks in (0, MARK * self.steps), f"{marks} digits of action_marks for {self.steps} steps of {MARK} each")
         demand(all(s >= 0 for s in self.seconds.values()), f"seconds {dict(self.seconds)} must be 0 or more")
         if self.video:
             path = PurePosixPath(self.video)
@@ -134,7 +144,7 @@ class EpisodeRecord:
     def to_wire(self) -> dict[str, Any]:
         """Builtins only (str, int, float, bool, None, list, dict), as msgpack and JSON take them."""
         found = {f.name: getattr(self, f.name) for f in fields(self)}
-        found["subtask_steps"] = list(self.subtask_steps)
+        found["subtask_steps"], found["first_action"] = list(self.subtask_steps), list(self.first_action)
         found["metrics"], found["seconds"] = dict(self.metrics), dict(self.seconds)
         return found
 
@@ -154,8 +164,8 @@ class EpisodeRecord:
 
 
 _TEXTS = (
-    "suite", "task", "outcome", "instruction", "cause", "scene_hash", "first_frame_hash", "action_digest", "video",
-    "worker", "started_at",
+    "suite", "task", "outcome", "instruction", "cause", "scene_hash", "first_frame_hash", "action_digest",
+    "action_marks", "video", "worker", "started_at",
 )  # fmt: skip
 
 
@@ -197,7 +207,7 @@ def _numbers(name: str, value: object) -> dict[str, float]:
     return {_text(f"{name} key", key): _number(f"{name}[{key!r}]", number) for key, number in value.items()}
 
 
-def _sequence(value: object) -> tuple[object, ...] | list[object]:
+def _sequence(name: str, value: object) -> tuple[object, ...] | list[object]:
     if not isinstance(value, tuple | list):
-        raise _wrong("subtask_steps", value, "a tuple of int")
+        raise _wrong(name, value, "a tuple of numbers")
     return value

@@ -1,7 +1,7 @@
 """`memvla explain`: why one scene ended differently in two runs, as far as the records can tell.
 
-The records hold digests, not states: they say *that* a scene, a first frame or the actions differ, and where an episode
-ended, and not by how much. What they cannot tell is said, too.
+The records hold the first action and digests, no states: they say *that* a scene or a first frame differs, at which
+step the actions part, and where an episode ended, and not by how much. What they cannot tell is said, too.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from envs.spec import SceneId
 from reports import manifest as manifests
 from reports.document import Document, Section
+from reports.episode import MARK
 from reports.records import EpisodeRecord
 from reports.summary import Note, ReportError, Run, load
 from reports.tables import NOTHING, Column, Table
@@ -95,9 +96,15 @@ def compared(run_a: Run, a: EpisodeRecord, run_b: Run, b: EpisodeRecord) -> tupl
         ),
         _check("seed", str(a.seed), str(b.seed), "The runs' seeds differ, so the policies' sampling noise does."),
         _check(
+            "first action",
+            _vector(a),
+            _vector(b),
+            "The policies acted differently from the first step on: their weights, options or arithmetic differ, or "
+            "what they were shown did.",
+        ),
+        _check(
             "actions",
-            a.action_digest,
-            b.action_digest,
+            *_acted(a, b),
             "The policies acted differently: their weights, options, arithmetic or memory differ, or what they were "
             "shown did.",
         ),
@@ -128,6 +135,22 @@ def compared(run_a: Run, a: EpisodeRecord, run_b: Run, b: EpisodeRecord) -> tupl
 def _check(name: str, a: str, b: str, meaning: str) -> Check:
     found = UNKNOWN if not a or not b else SAME if a == b else DIFFERS
     return Check(name, a or NOTHING, b or NOTHING, found, meaning)
+
+
+def _vector(record: EpisodeRecord) -> str:
+    return " ".join(f"{value:.6g}" for value in record.first_action)
+
+
+def _acted(a: EpisodeRecord, b: EpisodeRecord) -> tuple[str, str]:
+    """Where the actions part; where that is not recorded, their digests."""
+    if not a.action_marks or not b.action_marks:
+        return a.action_digest, b.action_digest
+    marks = [[r.action_marks[i : i + MARK] for i in range(0, len(r.action_marks), MARK)] for r in (a, b)]
+    for step, pair in enumerate(zip(*marks, strict=False), start=1):
+        if pair[0] != pair[1]:
+            return f"step {step}: mark {pair[0]}", f"step {step}: mark {pair[1]}"
+    same = f"the same in all {min(map(len, marks))} steps"
+    return same, same
 
 
 def _scene(text: str) -> SceneId:
@@ -182,14 +205,17 @@ def _notes(runs: Sequence[Run], a: EpisodeRecord, b: EpisodeRecord) -> tuple[Not
     return tuple(found)
 
 
+_NO_MARKS = "The digest is over all actions of an episode, so the record does not say at which step they part. "
+
+
 def _limits(a: EpisodeRecord, b: EpisodeRecord, first: Check | None) -> tuple[str, ...]:
     """What a reader must not conclude."""
     found = ["Digests say that something differs and not by how much: a last bit and another world look alike."]
     if first is not None and first.name == "actions":
         found.append(
-            "The digest is over all actions of an episode, so the record does not say at which step they part. Frames "
-            "after the first are not hashed: a picture that differed later cannot be told from a policy that acted "
-            "differently."
+            ("" if a.action_marks and b.action_marks else _NO_MARKS)
+            + "Frames after the first are not hashed: a picture that differed later cannot be told from a policy that "
+            "acted differently."
         )
     if not a.first_frame_hash or not b.first_frame_hash:
         found.append("A policy without cameras is given no frame, so there is no first frame to compare.")

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from envs.spec import SceneId
 from reports.episode import OUTCOMES, EpisodeRecord, RecordError
-from reports.schema import APPLICATION_ID, MIGRATIONS, SELECT_COLUMNS
+from reports.schema import ADDED, APPLICATION_ID, MIGRATIONS, SELECT_COLUMNS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -149,7 +149,8 @@ class RecordStore:
             row = record.to_wire()
             for name in ("metrics", "seconds"):
                 row.update({f"{name}.{key}": value for key, value in row.pop(name).items()})
-            row["subtask_steps"] = " ".join(map(str, record.subtask_steps))
+            for name in ("subtask_steps", "first_action"):
+                row[name] = " ".join(map(str, row[name]))
             rows.append(row)
         names = [f.name for f in fields(EpisodeRecord) if f.name not in ("metrics", "seconds")]
         extra = sorted({key for row in rows for key in row} - set(names))
@@ -358,13 +359,17 @@ def take_lock(path: Path) -> int:
     return handle
 
 
+_JSON = ("subtask_steps", "first_action", "metrics", "seconds")
+"""Fields that have parts."""
+
+
 def record_of(row: tuple[Any, ...]) -> EpisodeRecord:
     """The record of a row of SELECT_COLUMNS. Raises ValueError, TypeError or RecordError for one that is spoiled."""
     data = dict(zip(SELECT_COLUMNS.split(", "), row, strict=True))
     checksum = data.pop("checksum")
     if checksum and checksum != _checksum(data):
         raise RecordError("its checksum is another one")
-    for name in ("subtask_steps", "metrics", "seconds"):
+    for name in _JSON:
         data[name] = json.loads(data[name])
     for name in ("success_once", "success_at_end", "privileged"):
         data[name] = None if data[name] is None else bool(data[name])
@@ -374,7 +379,7 @@ def record_of(row: tuple[Any, ...]) -> EpisodeRecord:
 def _row(record: EpisodeRecord) -> dict[str, Any]:
     """Column -> value as SQLite stores it: numbers, text, and JSON for what has parts; and their checksum."""
     row = record.to_wire()
-    for name in ("subtask_steps", "metrics", "seconds"):
+    for name in _JSON:
         row[name] = json.dumps(row[name], allow_nan=False)
     for name, value in row.items():
         row[name] = int(value) if isinstance(value, bool) else value
@@ -382,8 +387,10 @@ def _row(record: EpisodeRecord) -> dict[str, Any]:
 
 
 def _checksum(row: Mapping[str, Any]) -> str:
-    """Of the columns as SQLite gives them back."""
-    text = json.dumps(row, sort_keys=True, ensure_ascii=True)
+    """Of the columns as SQLite gives them back. Columns that came later count where they hold something, so that the
+    checksums from before hold."""
+    counted = {name: value for name, value in row.items() if name not in ADDED or value != ADDED[name][1]}
+    text = json.dumps(counted, sort_keys=True, ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

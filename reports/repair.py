@@ -15,10 +15,7 @@ from pathlib import Path
 from envs.spec import SceneId
 from reports.episode import EpisodeRecord, RecordError
 from reports.records import FILE_NAME, RecordStore, record_of, take_lock
-from reports.schema import SELECT_COLUMNS
-
-CHECKSUMS = 2
-"""The schema version from which rows have checksums; a row of such a file without one is not to be trusted."""
+from reports.schema import ADDED, SELECT_COLUMNS
 
 LEAST_ROW_BYTES = 100
 """Fewer bytes than any row takes: bounds the number of rows that a file can have held."""
@@ -80,13 +77,15 @@ def _rows(path: Path) -> Iterator[EpisodeRecord]:
         db.text_factory = lambda text: text.decode("utf-8", "strict")
         # Lets SQLite read what there is of a file that is shorter than its header says.
         db.execute("PRAGMA writable_schema = ON")
-        old = db.execute("PRAGMA user_version").fetchone()[0] < CHECKSUMS
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        old = version < ADDED["checksum"][0]
         # Rows are numbered from 1 on, and none is ever taken away. What the file says of the last is not to be trusted.
         log = Path(f"{path}-wal")
         last = (path.stat().st_size + (log.stat().st_size if log.exists() else 0)) // LEAST_ROW_BYTES
     except (sqlite3.Error, OSError, ValueError):
         return
-    columns = SELECT_COLUMNS.replace("checksum", "''") if old else SELECT_COLUMNS
+    later = {name: f"'{empty}'" for name, (since, empty) in ADDED.items() if version < since}
+    columns = ", ".join(later.get(name, name) for name in SELECT_COLUMNS.split(", "))
     query = f"SELECT {columns} FROM attempts NOT INDEXED WHERE rowid = ?"
     try:
         for number in range(1, last + 1):

@@ -56,10 +56,19 @@ WHERE a.attempt = (
 # values takes theirs away.
 _CHECKSUM = "ALTER TABLE attempts ADD COLUMN checksum TEXT NOT NULL DEFAULT ''"
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = ((_ATTEMPTS, _ONE_SCORE, _EPISODES), (_CHECKSUM,))
+# Where two episodes part, for `memvla explain`. Rows from before have none.
+_ACTIONS = (
+    "ALTER TABLE attempts ADD COLUMN first_action TEXT NOT NULL DEFAULT '[]'",
+    "ALTER TABLE attempts ADD COLUMN action_marks TEXT NOT NULL DEFAULT ''",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = ((_ATTEMPTS, _ONE_SCORE, _EPISODES), (_CHECKSUM,), _ACTIONS)
+
+ADDED = {"checksum": (2, ""), "first_action": (3, "[]"), "action_marks": (3, "")}
+"""Columns that came later: the version that has them, and what a row from before holds."""
 
 SELECT_COLUMNS = (
     "suite, task, trial, attempt, outcome, steps, calls, success_once, success_at_end, score, instruction, cause, "
     "scene_hash, first_frame_hash, action_digest, subtask_steps, metrics, seconds, video, privileged, worker, "
-    "started_at, seed, checksum"
+    "started_at, seed, first_action, action_marks, checksum"
 )

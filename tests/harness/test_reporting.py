@@ -38,7 +38,7 @@ def test_compare_finds_that_memory_matters(runs: Path, tmp_path: Path) -> None:
     invoke("compare", str(runs / "expert"), str(runs / "expert_memoryless"), "--to", str(tmp_path))
     text = (tmp_path / "comparison.md").read_text()
     assert "(A) succeeds more often than" in text
-    assert {file.suffix for file in tmp_path.iterdir()} == {".html", ".md", ".tex", ".csv"}
+    assert {file.suffix for file in tmp_path.iterdir()} == {".html", ".md", ".tex", ".csv", ".parquet"}
 
 
 def test_explain_finds_the_actions_behind_a_flipped_scene(runs: Path, tmp_path: Path) -> None:

@@ -51,6 +51,24 @@ def test_a_solved_episode_is_a_success_with_its_steps_and_hashes() -> None:
     assert policy.live() == 0
 
 
+def test_the_record_holds_the_first_action_and_a_mark_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[np.ndarray] = []
+    carry_out = PointEnv.step_chunk
+
+    def step_chunk(self: PointEnv, actions: np.ndarray, **options: Any) -> Any:
+        did = carry_out(self, actions, **options)
+        done.extend(actions[: did.steps])
+        return did
+
+    monkeypatch.setattr(PointEnv, "step_chunk", step_chunk)
+    record = roll(remembering(chunk=7)).record
+    assert record.first_action == tuple(float(value) for value in done[0])
+    marks = [record.action_marks[i : i + 4] for i in range(0, len(record.action_marks), 4)]
+    assert len(marks) == len(done) == record.steps == 40
+    same = {(marks[i] == marks[j], bool((done[i] == done[j]).all())) for i in range(40) for j in range(40)}
+    assert same == {(True, True), (False, False)}
+
+
 def test_an_unsolved_episode_stops_at_the_limit_and_is_a_failure() -> None:
     record = roll(remembering(chunk=7)).record
     assert (record.outcome, record.steps, record.calls) == ("failure", 40, 6)

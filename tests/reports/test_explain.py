@@ -85,3 +85,29 @@ def test_one_run_given_twice_is_an_error(tmp_path: Path) -> None:
     a, _ = two(tmp_path)
     with pytest.raises(ReportError, match="explain needs two runs"):
         build(a, a, "lab/press/0")
+
+
+def acted(folder: Path, name: str, first: tuple[float, ...], marks: str, outcome: str = "success") -> Path:
+    """A run of one episode with these actions."""
+    fields = {"first_action": first, "action_marks": marks, "steps": len(marks) // 4, "action_digest": marks}
+    return run_folder(folder / name, manifest(name), [record(outcome, **fields)])
+
+
+def test_the_first_action_is_shown_with_its_values(tmp_path: Path) -> None:
+    a = acted(tmp_path, "a", (0.25, -0.5), "aaaabbbb")
+    document = build(a, acted(tmp_path, "b", (0.25, -0.125), "ccccbbbb"), "lab/press/0")
+    assert document.headline.text == "The first thing that differs: first action (0.25 -0.5 and 0.25 -0.125)."
+
+
+def test_the_step_at_which_the_actions_part_is_named(tmp_path: Path) -> None:
+    a = acted(tmp_path, "a", (0.25,), "aaaabbbbcccc")
+    document = build(a, acted(tmp_path, "b", (0.25,), "aaaabbbbdddd", "failure"), "lab/press/0")
+    assert document.headline.text == "The first thing that differs: actions (step 3: mark cccc and step 3: mark dddd)."
+    assert "does not say at which step" not in document.markdown()
+
+
+def test_one_episode_that_ends_earlier_acted_the_same_until_then(tmp_path: Path) -> None:
+    a = acted(tmp_path, "a", (0.25,), "aaaabbbbcccc")
+    document = build(a, acted(tmp_path, "b", (0.25,), "aaaabbbb"), "lab/press/0")
+    assert document.headline.text == "The first thing that differs: steps (3 and 2)."
+    assert ("actions", "the same in all 2 steps") in [(row["what"], row["a"]) for row in document.rows]

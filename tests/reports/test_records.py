@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 import reports.records
 from envs.spec import SceneId
 from reports.records import EpisodeRecord, RecordError, RecordStore
-from reports.schema import MIGRATIONS
+from reports.schema import ADDED, MIGRATIONS
 from tests.reports.making import record
 
 ROOT = Path(__file__).parents[2]
@@ -57,12 +57,14 @@ finite = st.floats(allow_nan=False, allow_infinity=False)
     seed=st.integers(-(2**63), 2**63 - 1),
     metrics=st.dictionaries(texts, finite, max_size=3),
     chain=st.lists(st.integers(0, 1000), max_size=5),
+    first=st.lists(finite, max_size=4),
 )
 @settings(max_examples=25, deadline=None)
 def test_what_was_added_is_read_back_exactly(
-    instruction: str, score: float | None, seed: int, metrics: dict[str, float], chain: list[int]
+    instruction: str, score: float | None, seed: int, metrics: dict[str, float], chain: list[int], first: list[float]
 ) -> None:
-    made = record(instruction=instruction, score=score, seed=seed, metrics=metrics, subtask_steps=tuple(chain))
+    parts = {"metrics": metrics, "subtask_steps": tuple(chain), "first_action": tuple(first)}
+    made = record(instruction=instruction, score=score, seed=seed, **parts)
     with tempfile.TemporaryDirectory() as folder:
         with RecordStore(Path(folder) / "e.sqlite", create=True) as store:
             store.add(made)
@@ -313,7 +315,7 @@ def test_a_file_from_before_there_were_checksums_is_read_and_goes_on(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reports.records, "MIGRATIONS", MIGRATIONS[:1])
-    monkeypatch.setattr(reports.records, "_row", lambda record, row=reports.records._row: without_checksum(row(record)))
+    monkeypatch.setattr(reports.records, "_row", as_in(1, reports.records._row))
     with RecordStore(path, create=True) as store:
         store.add(record(trial=0))
     monkeypatch.undo()
@@ -324,8 +326,31 @@ def test_a_file_from_before_there_were_checksums_is_read_and_goes_on(
         assert store.episodes() == [record(trial=0), record(trial=1)]
 
 
-def without_checksum(row: dict[str, object]) -> dict[str, object]:
-    return {name: value for name, value in row.items() if name != "checksum"}
+def as_in(version: int, row: Callable[[EpisodeRecord], dict[str, object]]) -> Callable[..., dict[str, object]]:
+    """What makes the rows of an earlier version of the schema."""
+    later = [name for name, (since, _) in ADDED.items() if since > version]
+    return lambda record: {name: value for name, value in row(record).items() if name not in later}
+
+
+def test_a_file_from_before_there_were_actions_is_read_goes_on_and_is_still_guarded(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reports.records, "MIGRATIONS", MIGRATIONS[:2])
+    monkeypatch.setattr(reports.records, "_row", as_in(2, reports.records._row))
+    with RecordStore(path, create=True) as store:
+        store.add(record(trial=0))
+    monkeypatch.undo()
+    new = record(trial=1, steps=2, first_action=(0.5, -1.0), action_marks="01234567")
+    with RecordStore(path, write=True) as store:
+        store.add(new)
+        assert store.episodes() == [record(trial=0), new]
+    for change, trial in (("steps = 41", 0), ("action_marks = '01234568'", 1)):
+        with sqlite3.connect(path) as other:
+            other.execute(f"UPDATE attempts SET {change} WHERE trial = {trial}")
+        with RecordStore(path) as store, pytest.raises(RecordError, match="was changed"):
+            store.episodes()
+        with sqlite3.connect(path) as other:
+            other.execute("UPDATE attempts SET steps = 40 WHERE trial = 0")
 
 
 def test_a_newer_schema_is_refused_clearly(path: Path) -> None:
