@@ -46,7 +46,7 @@ def test_explain_finds_the_actions_behind_a_flipped_scene(runs: Path, tmp_path: 
     scene = f"lab_smoke/{scenes[0][0]}/{scenes[0][1]}"
     invoke("explain", str(runs / "expert"), str(runs / "expert_memoryless"), scene, "--to", str(tmp_path))
     text = (tmp_path / "explanation.md").read_text()
-    assert "The first thing that differs: actions" in text
+    assert "The first thing that differs: actions (step " in text
     assert "| scene hash |" in text
 
 
