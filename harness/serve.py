@@ -13,7 +13,7 @@ from rich.console import Console
 HELP = """
 Serve a policy to robots and to other harnesses: one session is one episode with a memory of its own.
 
-[bold]memvla serve policy=memoryvla suite=lab_memory[/]
+[bold]memvla serve policy=memoryvla_lab suite=lab_memory[/]
 [bold]memvla serve policy=memoryvla_pp suite=libero_spatial policy.checkpoint=DIR --port 2345[/]
 [bold]memvla serve policy=cogact suite=libero_object --protocol vla_eval[/]
 

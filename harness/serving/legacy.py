@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, File, Form, Request, Response, UploadFile, WebSocket
 from fastapi.responses import JSONResponse
+from starlette.datastructures import UploadFile as StarletteUpload
 
 from envs.spec import EpisodeId, Floats, Image
+from harness.serving import frames
 from harness.serving.metrics import say
 from harness.serving.own import decoded, peer, served
 from harness.serving.sessions import ServingError, Session
@@ -32,6 +34,7 @@ CROPPED_SIDE = 224
 QUESTION = re.compile(r"\s*What action should the robot take to (?P<text>.*?)\??\s*", re.DOTALL)
 """Dexbotic's clients send the whole question; our policies are given the instruction alone."""
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+STATES = "proprioception as a JSON list of numbers; ignored where the policy reads none, as the original does"
 FIRST = {"True": True, "False": False, "true": True, "false": False}
 
 
@@ -54,11 +57,11 @@ async def memoryvla(
     text: Annotated[str, Form(description="the bare instruction")],
     episode_first_frame: Annotated[str, Form(description="True empties the memory, False keeps it")],
     image_wrist: Annotated[UploadFile | None, File()] = None,
-    states: Annotated[UploadFile | None, File(description="accepted and ignored")] = None,
+    states: Annotated[UploadFile | None, File(description=STATES)] = None,
 ) -> dict[str, str]:
     """MemoryVLA's server: `response` is one action as numbers joined by spaces, or several joined by `;`."""
     uploads = [image] if image_wrist is None else [image, image_wrist]
-    chunk = await _answer(request, response, "memoryvla", uploads, text, _first(episode_first_frame))
+    chunk = await _answer(request, response, "memoryvla", uploads, states, text, _first(episode_first_frame))
     return {"response": ";".join(" ".join(map(str, action)) for action in chunk.tolist())}
 
 
@@ -68,34 +71,39 @@ async def dexbotic(
     image: Annotated[list[UploadFile], File(description="one or more pictures, in the order of the policy's cameras")],
     text: Annotated[str, Form(description="the instruction, or the whole question Dexbotic's clients send")],
     episode_first_frame: Annotated[str, Form(description="True empties the memory, False keeps it")],
+    states: Annotated[UploadFile | None, File(description=STATES)] = None,
 ) -> dict[str, list[list[float]]]:
     """Dexbotic's server: `response` is the chunk, a list of actions."""
     asked = QUESTION.fullmatch(text)
     bare = asked["text"] if asked else text
-    chunk = await _answer(request, response, "dexbotic", image, bare, _first(episode_first_frame))
+    chunk = await _answer(request, response, "dexbotic", image, states, bare, _first(episode_first_frame))
     return {"response": chunk.tolist()}
 
 
 async def cogact(
     request: Request,
     response: Response,
-    images: Annotated[list[UploadFile], File(description="the picture")],
-    told_in: Annotated[UploadFile, File(alias="json", description='{"task_description", "episode_first_frame"}')],
+    images: Annotated[list[UploadFile], File(description="the pictures, in the order of the policy's cameras")],
+    told_in: Annotated[
+        UploadFile, File(alias="json", description='{"task_description", "episode_first_frame", "state"}')
+    ],
 ) -> Any:
     """CogACT's server: a bare list, the action. `episode_first_frame` is this server's addition, and must be there for
-    a policy that remembers; a memoryless one begins anew where the description changes, as the original does."""
+    a policy that remembers; a memoryless one begins anew where the description changes, as the original does. `state`
+    is another one, for a policy that reads proprioception."""
     told = _described(await told_in.read())
-    chunk = await _answer(request, response, "cogact", images, told.text, told.first)
+    chunk = await _answer(request, response, "cogact", images, told.state, told.text, told.first)
     found = chunk.tolist()
     return JSONResponse(found[0] if len(found) == 1 else found, headers=dict(response.headers))
 
 
 @dataclass(frozen=True)
 class Described:
-    """CogACT's JSON. first: None if the client does not say."""
+    """CogACT's JSON. first, state: None if the client does not say."""
 
     text: str
     first: bool | None
+    state: Any
 
 
 def _described(data: bytes) -> Described:
@@ -106,7 +114,7 @@ def _described(data: bytes) -> Described:
         raise ServingError(400, "`json` must be an object with `task_description`") from error
     if not isinstance(text, str) or not (first is None or isinstance(first, bool)):
         raise ServingError(400, "`task_description` must be text, `episode_first_frame` true or false")
-    return Described(text, first)
+    return Described(text, first, told.get("state"))
 
 
 def _first(word: str) -> bool:
@@ -141,12 +149,18 @@ class Desk:
 
 
 async def _answer(
-    request: Request, response: Response, flavour: str, uploads: Sequence[UploadFile], text: str, first: bool | None
+    request: Request,
+    response: Response,
+    flavour: str,
+    uploads: Sequence[UploadFile],
+    states: Any,
+    text: str,
+    first: bool | None,
 ) -> Floats:
     """The actions [window, A] for one frame of a client that names its episode by nothing but its first frame."""
     here, told = served(request), Told.of(request)
     try:
-        images = await _pictures(here, uploads)
+        images, state = await _pictures(here, uploads), await _state(here, states)
     except ServingError:
         # A first frame ends the episode before it, also when it is refused itself: no later frame may fall into that.
         if first:
@@ -157,7 +171,8 @@ async def _answer(
     step = told.step
     if step is None:
         step = 0 if session.calls == 0 else session.step + window
-    chunk = await here.sessions.act(session, images=images, call=told.call, step=step, instruction=text.strip())
+    text = text.strip()
+    chunk = await here.sessions.act(session, images=images, state=state, call=told.call, step=step, instruction=text)
     response.headers["X-Memvla-Call"] = str(session.calls - 1)
     response.headers["X-Memvla-Step"] = str(session.step)
     if told.episode:
@@ -273,3 +288,23 @@ async def _pictures(here: Served, uploads: Sequence[UploadFile]) -> dict[str, Im
         picture = await decoded(await upload.read(), here.settings.max_pixels, name)
         found[name] = square_crops(picture, CROPPED_SIDE) if here.settings.crops else picture
     return found
+
+
+async def _state(here: Served, sent: Any) -> Floats | None:
+    """Proprioception, from an upload or as it stood in the JSON; None where the policy reads none, whatever came.
+
+    Raises ServingError 400.
+    """
+    if not here.spec.uses_state:
+        return None
+    try:
+        told = json.loads(await sent.read()) if isinstance(sent, StarletteUpload) else sent
+    except (ValueError, RecursionError) as error:
+        raise ServingError(400, "`states` must hold a JSON list of numbers") from error
+    if told is None:
+        raise ServingError(
+            400,
+            "this policy reads proprioception: send the file `states` with a JSON list of numbers (CogACT's clients: "
+            "`state` in the JSON)",
+        )
+    return frames.numbers(told)

@@ -49,14 +49,19 @@ class HttpLine(Line):
     def _form(self, request: ActRequest) -> dict[str, Any]:
         """The request's form, as each server wants it."""
         pictures = [(f"{name}.{self.options.encoding}", self.encoded(request, name)) for name in self.cameras]
+        state = request.observation.state
+        numbers = None if state is None else state.tolist()
         if self.options.protocol == "cogact":
             told = {"task_description": self.instruction, "episode_first_frame": self._first}
-            return {"files": {"images": pictures[0], "json": ("request.json", json.dumps(told).encode())}}
+            data = json.dumps(told if numbers is None else told | {"state": numbers}).encode()
+            return {"files": [*(("images", picture) for picture in pictures), ("json", ("request.json", data))]}
         dexbotic = self.options.protocol == "dexbotic"
         text = QUESTION.format(instruction=self.instruction) if dexbotic else self.instruction
         fields = ("image", "image") if dexbotic else ("image", "image_wrist")
         named = fields + fields[1:] * len(pictures)
         files = list(zip(named, pictures, strict=False))
+        if numbers is not None:
+            files.append(("states", ("states.json", json.dumps(numbers).encode())))
         return {"data": {"text": text, "episode_first_frame": str(self._first)}, "files": files}
 
     def _chunk(self, answer: httpx.Response) -> Floats:

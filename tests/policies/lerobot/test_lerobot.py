@@ -1,4 +1,4 @@
-"""Policies of LeRobot. What needs LeRobot itself runs where MEMVLA_LEROBOT_PYTHON names a Python that has it."""
+"""Policies of LeRobot, under the Python that MEMVLA_LEROBOT_PYTHON names, else one built for the tests."""
 
 from __future__ import annotations
 
@@ -11,21 +11,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from envs.spec import EpisodeId, Observation
 from harness.config import compose_run
 from harness.plan import context_of
 from harness.policy_gates import PolicyGates
-from harness.run import run
 from policies.base import ActRequest, EpisodeStart, PolicyContext, PolicyError
 from policies.lerobot.policy import VARIABLE, LeRobotPolicy, lerobot
 from reports.records import RecordStore
 from suites.protocol import load_suite
+from tests.harness.test_cli import memvla
+from tests.peers.environments import LEROBOT, python_with
 
 SAVING = Path(__file__).with_name("saving.py")
-PYTHON = os.environ.get(VARIABLE, "")
-needs_lerobot = pytest.mark.skipif(not PYTHON, reason=f"{VARIABLE} names no Python with lerobot")
+NAMED = os.environ.get(VARIABLE, "")
 
 
 def context() -> PolicyContext:
@@ -33,17 +32,31 @@ def context() -> PolicyContext:
 
 
 @pytest.fixture(scope="session")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def python() -> str:
+    """A Python with LeRobot; building one takes a minute or two, once."""
+    return NAMED or python_with(LEROBOT)
+
+
+@pytest.fixture(scope="session")
+def saved(python: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny ACT, randomly initialised and saved by LeRobot itself."""
     folder = tmp_path_factory.mktemp("lerobot") / "act"
-    own(["save", str(folder)])
+    own(python, "save", folder)
     return folder
 
 
-def own(words: list[str]) -> str:
+@pytest.fixture
+def named(python: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """As a user names it: in the variable, for this process and those it starts."""
+    monkeypatch.setenv(VARIABLE, python)
+    return python
+
+
+def own(python: str, *words: object) -> str:
     """What LeRobot's Python prints."""
     surroundings = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": ""}
-    ended = subprocess.run([PYTHON, str(SAVING), *words], capture_output=True, text=True, env=surroundings)
+    command = [python, str(SAVING), *map(str, words)]
+    ended = subprocess.run(command, capture_output=True, text=True, env=surroundings, timeout=600)
     assert ended.returncode == 0, ended.stderr
     return ended.stdout.strip().splitlines()[-1] if ended.stdout.strip() else ""
 
@@ -51,14 +64,13 @@ def own(words: list[str]) -> str:
 # ---------------------------------------------------------------------- with LeRobot
 
 
-@needs_lerobot
 @pytest.mark.timeout(900)
-def test_actions_are_those_of_lerobots_own_loop(saved: Path, tmp_path: Path) -> None:
+def test_actions_are_those_of_lerobots_own_loop(named: str, saved: Path, tmp_path: Path) -> None:
     chance = np.random.default_rng(0)
     front = chance.integers(0, 256, (9, 64, 64, 3), dtype=np.uint8)
     state = chance.standard_normal((9, 8)).astype(np.float32)
     np.savez(tmp_path / "seen.npz", front=front, state=state)
-    theirs = np.array(json.loads(own(["answer", str(saved), str(tmp_path / "seen.npz")])), dtype=np.float32)
+    theirs = np.array(json.loads(own(named, "answer", saved, tmp_path / "seen.npz")), dtype=np.float32)
     policy = lerobot(context(), path=str(saved))
     assert isinstance(policy, LeRobotPolicy)
     episode = EpisodeId("lab_smoke", "press_by_colour", 0)
@@ -72,8 +84,8 @@ def test_actions_are_those_of_lerobots_own_loop(saved: Path, tmp_path: Path) -> 
     assert np.array_equal(np.concatenate(ours)[:9], theirs)
 
 
-@needs_lerobot
 @pytest.mark.timeout(900)
+@pytest.mark.usefixtures("named")
 def test_it_passes_every_gate(saved: Path) -> None:
     suite = load_suite("lab_smoke")
     env = importlib.import_module(suite.adapter).make(**suite.env)
@@ -85,18 +97,25 @@ def test_it_passes_every_gate(saved: Path) -> None:
     assert [gate for gate in gates if gate.passed is not True] == []
 
 
-@needs_lerobot
 @pytest.mark.timeout(900)
+@pytest.mark.usefixtures("named")
 def test_it_is_evaluated_like_any_other(saved: Path, tmp_path: Path) -> None:
-    words = ["suite=lab_smoke", "policy=lerobot", f"policy.path={saved}", "run.trials=1", "cluster=inline"]
-    ended = run(compose_run([*words, f"run.dir={tmp_path}"]), Console(quiet=True), ["memvla"])
-    assert ended.exit_code == 0
-    records = RecordStore(tmp_path / "lerobot" / "episodes.sqlite").episodes()
-    assert [(record.outcome != "void", record.steps > 0) for record in records] == [(True, True)] * 2
+    """Whole runs of the command line: in one process, and on Ray with two workers, with the same actions."""
+    digests = []
+    for folder, cluster in ((tmp_path / "inline", "cluster=inline"), (tmp_path / "ray", "cluster.workers=2")):
+        words = ["suite=lab_smoke", "policy=lerobot", f"policy.path={saved}", "run.trials=2", "run.videos=0"]
+        done = memvla("run", *words, cluster, f"run.dir={folder}")
+        assert done.returncode == 0, done.stdout + done.stderr
+        with RecordStore(folder / "lerobot" / "episodes.sqlite") as store:
+            records = store.episodes()
+        assert [(record.outcome != "void", record.steps > 0) for record in records] == [(True, True)] * 4
+        digests.append({record.scene: record.action_digest for record in records})
+    assert digests[0] == digests[1]
+    assert len(set(digests[0].values())) == 4, "every scene has actions of its own"
 
 
-@needs_lerobot
 @pytest.mark.timeout(900)
+@pytest.mark.usefixtures("named")
 def test_what_lerobot_cannot_load_is_one_clear_error(saved: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     broken.mkdir()

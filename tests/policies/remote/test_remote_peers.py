@@ -1,7 +1,4 @@
-"""Against the real vla-eval and openpi-client, installed from the package index into environments of their own.
-
-Skipped, saying why, only where they cannot be installed (no package index within reach).
-"""
+"""Against the real vla-eval and openpi-client, installed from the package index into environments of their own."""
 
 from __future__ import annotations
 
@@ -22,7 +19,6 @@ import yaml
 from envs.conversions import converter
 from envs.runtime import Runtime
 from envs.spec import EpisodeId, Floats, Observation
-from harness import runtimes
 from harness.cluster import PolicyConfig
 from harness.config import load_policy_file, policy_files
 from harness.plan import context_of
@@ -32,24 +28,13 @@ from harness.serving.settings import ServeSettings
 from policies.base import ActRequest, EpisodeStart, Policy, PolicyError
 from policies.remote.policy import remote
 from suites.protocol import load_suite
+from tests.peers.environments import OPENPI, PEERS, VLA_EVAL, python_with
 
-PEERS = Path(__file__).parents[2] / "peers"
 sys.path.insert(0, str(PEERS))
-from pictures import answer, picture  # noqa: E402
+from pictures import answer, picture
 
 SUITE = load_suite("lab_smoke")
-VLA_EVAL = Runtime(name="peer-vla-eval", requirements=PEERS / "vla_eval.txt", probe="import vla_eval")
-OPENPI = Runtime(name="peer-openpi", requirements=PEERS / "openpi.txt", probe="import openpi_client")
 TEXT = "push the button"
-
-
-def python_with(runtime: Runtime) -> str:
-    """The Python of an environment, built on the first use and kept."""
-    try:
-        runtimes.build(runtime, lambda line: None)
-    except runtimes.RuntimeNotReady as error:
-        pytest.skip(f"{runtime.name} cannot be installed here: {error}")
-    return str(runtimes.python_of(runtime))
 
 
 def surroundings() -> dict[str, str]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,9 @@ from reports.summary import load, notes
 from suites.protocol import load_suite
 
 SUITE = load_suite("lab_smoke")
-WORDS = ["suite=lab_smoke", "run.trials=1", "run.videos=0", "cluster=inline"]
+WORDS = ["run.trials=1", "run.videos=0", "cluster=inline"]
+SMOKE = ["suite=lab_smoke"]
+TRAINED = ["suite=lab_memory", "run.tasks=[remember_colour_3,shell_game]"]
 SHORT = ["protocol.max_steps=16", "run.attempts=1", "run.max_void=1.0"]
 
 
@@ -42,9 +45,9 @@ def make(name: str, **options: Any) -> Policy:
     )
 
 
-def evaluate(folder: Path, *words: str) -> list[EpisodeRecord]:
+def evaluate(folder: Path, *more: str, words: Sequence[str] = SMOKE) -> list[EpisodeRecord]:
     """What `memvla run` records."""
-    config = compose_run([*WORDS, *SHORT, f"run.dir={folder}", *words])
+    config = compose_run([*WORDS, *SHORT, f"run.dir={folder}", *words, *more])
     ended = running_command.run(config, Console(quiet=True), ["memvla", "run"])
     with RecordStore(ended.folders[0] / FILE_NAME) as store:
         return sorted(store.attempts(), key=lambda record: record.scene)
@@ -107,6 +110,36 @@ def test_a_served_cogact_does_in_the_harness_what_it_does_in_process(serve, trut
     records = evaluate(tmp_path, "policy=remote", "policy.protocol=cogact", f"policy.url={url}", "policy.chunk=4")
     assert did(records) == truth["cogact"], [record.cause for record in records]
     assert read(tmp_path / "remote").suites[0].policy.get("note") is None, "our server keeps clients apart"
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Iterator[tuple[str, list[tuple[str, str, int, str]]]]:
+    """A server with the trained policy, which sees two cameras and reads proprioception; its records without one."""
+    suite = load_suite("lab_memory")
+    built = compose_run([*TRAINED, "policy=memoryvla_lab"]).policies[0].build(context_of(suite))
+    with running(build_app(built, suite, ServeSettings(window=4))) as url, TemporaryDirectory() as folder:
+        yield url, did(evaluate(Path(folder), "policy=memoryvla_lab", words=TRAINED))
+
+
+@pytest.mark.parametrize(
+    ("protocol", "path", "chunk"),
+    [
+        ("memvla", "", 8),
+        ("memoryvla", "", 4),
+        ("dexbotic", "/dexbotic", 4),
+        ("cogact", "", 4),
+        ("openpi", "/openpi", 8),
+        ("vla_eval", "/vla_eval", 1),
+    ],
+)
+def test_a_trained_policy_of_two_cameras_and_proprioception_is_driven_by_every_client(
+    shipped, tmp_path: Path, protocol: str, path: str, chunk: int
+) -> None:
+    url, truth = shipped
+    told = [f"policy.protocol={protocol}", f"policy.url={url}{path}", f"policy.chunk={chunk}", "policy.state=true"]
+    told += [] if protocol == "vla_eval" else ["policy.execute=4"]
+    records = evaluate(tmp_path, "policy=remote", *told, "policy.cameras=[front,wrist]", words=TRAINED)
+    assert did(records) == truth, [record.cause for record in records]
 
 
 @pytest.mark.parametrize("protocol", ["memvla", "openpi", "vla_eval"])
