@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -187,7 +187,9 @@ def _errors(app: FastAPI) -> None:
 
     async def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        wrong = [f"{'.'.join(str(part) for part in one['loc'][1:])}: {one['msg']}" for one in error.errors()[:5]]
+        wrong = [
+            f"{'.'.join(str(part) for part in one['loc'][1:])}: {_cause(one['msg'])}" for one in error.errors()[:5]
+        ]
         return answer(400, "; ".join(wrong)[:500])
 
     async def http(request: Request, error: Exception) -> Response:
@@ -206,6 +208,13 @@ def _errors(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(TooLarge, large)
     app.add_exception_handler(Exception, unexpected)
+
+
+def _cause(wrong: Mapping[str, Any]) -> str:
+    """A validation error in a client's words: which field, and what of it."""
+    said = str(wrong["msg"]).removeprefix("Value error, ")
+    said = "must be a file, not text (curl: -F NAME=@FILE)" if said.startswith("Expected UploadFile") else said
+    return f"{'.'.join(str(part) for part in wrong['loc'][1:])}: {said}"
 
 
 def _route(request: Request) -> str:

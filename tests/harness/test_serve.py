@@ -280,6 +280,32 @@ def test_a_first_frame_empties_the_memory_even_when_it_is_refused_itself(serve, 
         assert frame(client, "/as/again/process_frame", tracks[0][1], False).status_code == 409
 
 
+@pytest.mark.parametrize(
+    ("states", "says"),
+    [
+        (None, "send the file `states`"),
+        (b"junk", "must hold a JSON list of numbers"),
+        (b"null", "send the file `states`"),
+        (b"[1, 2, 3]", "reads 8 numbers of proprioception"),
+        (b"[1, 2, 3, 4, 5, 6, 7, NaN]", "NaN"),
+        ("[1, 2, 3, 4, 5, 6, 7, 8]", "states: must be a file"),
+    ],
+)
+def test_proprioception_that_is_missing_or_wrong_is_one_clear_error(
+    serve, tracks: list[Frames], states: bytes | str | None, says: str
+) -> None:
+    shown = {f"image{wrist}": png(tracks[0][0].images[name]) for wrist, name in (("", "front"), ("_wrist", "wrist"))}
+    told: dict[str, str] = {"text": "press", "episode_first_frame": "True"}
+    if isinstance(states, str):
+        told["states"] = states
+    elif states is not None:
+        shown["states"] = states
+    with httpx.Client(base_url=serve("memoryvla_lab"), timeout=60) as client:
+        answer = client.post("/process_frame", data=told, files=shown)
+    assert answer.status_code == 400
+    assert says in answer.json()["error"], answer.text
+
+
 def test_an_instruction_that_changes_inside_an_episode_is_told_or_refused(
     serve, tracks: list[Frames], caplog: pytest.LogCaptureFixture
 ) -> None:
