@@ -187,10 +187,7 @@ def _errors(app: FastAPI) -> None:
 
     async def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        wrong = [
-            f"{'.'.join(str(part) for part in one['loc'][1:])}: {_cause(one['msg'])}" for one in error.errors()[:5]
-        ]
-        return answer(400, "; ".join(wrong)[:500])
+        return answer(400, "; ".join(map(_cause, error.errors()[:5]))[:500])
 
     async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)

@@ -222,7 +222,10 @@ def of_suite(path: Path, suite: str) -> Path:
         return path / suite
     others = sorted(config.parent.name for config in path.glob(f"*/{CONFIG}"))
     if others and not (path / CONFIG).is_file():
-        raise PolicyError(f"checkpoint {path} has nothing for suite {suite}; it has weights for {', '.join(others)}")
+        raise PolicyError(
+            f"checkpoint {path} has nothing for suite {suite}; it has weights for {', '.join(others)} "
+            f"(to take one of them all the same: policy.checkpoint={path / others[0]})"
+        )
     return path
 
 
