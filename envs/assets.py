@@ -58,9 +58,10 @@ class Assets:
     name: of that folder below MEMVLA_HOME/assets, and what `memvla setup NAME` is told; title: in words; archives: what
     fills the folder; variables: environment variables that name another folder, the first one passed on to workers;
     option: the word that names another folder to the adapter and to `memvla setup` (`assets`, `sources`); inner: a
-    folder that may stand between the named folder and the files; optional: in words, the tasks that need it where the
-    others run without it (empty: all need it); stand_ins: SHA-256 of files known not to be the benchmark's own -> what
-    they are.
+    folder that may stand between the named folder and the files; within: other assets, and the folder among them where
+    these lie as well: looked at while nobody named or filled another; optional: in words, the tasks that need it where
+    the others run without it (empty: all need it); stand_ins: SHA-256 of files known not to be the benchmark's own ->
+    what they are.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Assets:
     variables: tuple[str, ...]
     option: str = "assets"
     inner: str = ""
+    within: tuple[Assets, str] | None = None
     optional: str = ""
     stand_ins: Mapping[str, str] = field(default_factory=dict)
 
@@ -100,9 +102,13 @@ def named_by(assets: Assets, folder: str = "") -> str:
 
 
 def place(assets: Assets, folder: str = "") -> Path:
-    """The folder in which the files are looked for: `folder`, else what a variable names, else our own place. It need
-    not exist."""
+    """The folder in which the files are looked for: `folder`, else what a variable names, else our own place (or that
+    within other assets). It need not exist."""
     name = named_by(assets, folder)
+    if assets.within and not name and not own_folder(assets).exists():
+        others, inside = assets.within
+        if (place(others) / inside).is_dir():
+            return place(others) / inside
     chosen = Path(folder or os.environ.get(name, "") or own_folder(assets)).expanduser().resolve()
     inner = chosen / assets.inner
     return inner if assets.inner and inner.is_dir() else chosen
@@ -164,11 +170,20 @@ def digests(assets: Assets, folder: Path) -> dict[str, str]:
 
 
 def digest_of(folder: Path) -> str:
-    """SHA-256 over the names and bytes of all files below `folder`, in the order of their names."""
+    """SHA-256 over a line `ID  NAME` for each file below `folder`, in the order of their names. The id is Git's own for
+    such contents, so that the digest of a commit is known without its files (of `git ls-tree -r`)."""
     whole = hashlib.sha256()
     for name in sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()):
-        whole.update(f"{_sha256(folder / name)}  {name}\n".encode())
+        whole.update(f"{_git_id(folder / name)}  {name}\n".encode())
     return whole.hexdigest()
+
+
+def _git_id(path: Path) -> str:
+    with path.open("rb") as file:
+        found = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
+        while block := file.read(1 << 20):
+            found.update(block)
+    return found.hexdigest()
 
 
 def _sha256(path: Path) -> str:

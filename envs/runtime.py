@@ -37,8 +37,7 @@ class Runtime:
     no package index has (a graphics driver, say) into that folder; raises RuntimeError naming the cure. assets: files
     beside the packages, downloaded by `memvla setup` or named by the user. fast_first_frame: for
     `memvla setup --fast-cpu-first-frame`: makes the first picture of a process quick on a software renderer, the pixels
-    proven the same; called with the environment's folder, says what it did; raises RuntimeError. sources: variable by
-    which `prepare` is told of a folder with source trees (`memvla setup SUITE sources=DIR`).
+    proven the same; called with the environment's folder, says what it did; raises RuntimeError.
     """
 
     name: str = ""
@@ -49,4 +48,3 @@ class Runtime:
     prepare: Callable[[Path, Callable[[str], None]], None] | None = None
     assets: tuple[Assets, ...] = ()
     fast_first_frame: Callable[[Path], str] | None = None
-    sources: str = ""

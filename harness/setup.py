@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -43,7 +42,6 @@ def setup(words: Sequence[str], console: Console, *, with_assets: bool = True, q
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     suites, named = _read(words)
-    _pass_on_sources(suites, named)
     chosen = _choices(named, _assets_of(suites))
     for name, runtime in {suite.runtime.name: suite.runtime for suite in suites}.items():
         console.print(f"[bold]{name or 'main'}[/]")
@@ -73,13 +71,6 @@ def _read(words: Sequence[str]) -> tuple[list[Suite], dict[str, str]]:
     if not suites:
         raise SuiteError("memvla setup needs the name of a suite; see memvla suites")
     return suites, options
-
-
-def _pass_on_sources(suites: Iterable[Suite], named: dict[str, str]) -> None:
-    """`sources=DIR` is for the `prepare` of a runtime that asks for source trees, by the variable that it reads."""
-    asking = [suite.runtime.sources for suite in suites if suite.runtime.sources]
-    if "sources" in named and asking:
-        os.environ[asking[0]] = named.pop("sources")
 
 
 def _assets_of(suites: Iterable[Suite]) -> list[Assets]:

@@ -22,7 +22,8 @@ Options of `describe` and `make`:
     sticky    of fractal: steps for which the gripper repeats a change (10)
     renderer  of maniskill3: cpu, gpu, or "" (a CUDA device if SAPIEN finds one, else the software renderer). Physics is
               the CPU's in all cases; pictures of different renderers differ in their last bits
-    assets    folder with models and pictures ("": see envs.simpler.assets)
+    assets    folder with models and pictures ("": see envs.simpler.assets; `memvla setup` brings them)
+    sources   of simpler_env: folder with the two repositories ("": the same)
 
 Facts: Li et al. 2024, "Evaluating Real-World Robot Manipulation Policies in Simulation", and the files of ManiSkill
 3.0.1, SimplerEnv and ManiSkill2_real2sim.
@@ -31,17 +32,18 @@ Facts: Li et al. 2024, "Evaluating Real-World Robot Manipulation Policies in Sim
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from envs.assets import home
+from envs.assets import cure, home, missing, place, require
 from envs.base import VLAEnv
 from envs.maniskill import ENV_VARS, LIBRARIES, NAME, RENDERERS, REQUIREMENTS
 from envs.maniskill.driver import prepare
 from envs.runtime import Runtime
-from envs.simpler.sources import VARIABLE
-from envs.simpler.sources import prepare as bring_sources
+from envs.simpler.assets import BRIDGE, MODELS, SOURCES
+from envs.simpler.sapien2 import prepare as prepare_sapien2
 from envs.spec import ActionSpec, CameraSpec, EnvSpec, Gripper, Rotation
 
 BACKENDS = ("maniskill3", "simpler_env")
@@ -62,6 +64,7 @@ MANISKILL3 = Runtime(
     env_vars=ENV_VARS,
     probe="from envs.simpler.probe import maniskill3; print(maniskill3())",
     prepare=prepare,
+    assets=(BRIDGE,),
 )
 
 ORIGINAL = Runtime(
@@ -70,8 +73,8 @@ ORIGINAL = Runtime(
     libraries=LIBRARIES,
     env_vars={"LP_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
     probe="from envs.simpler.probe import original; print(original())",
-    prepare=bring_sources,
-    sources=VARIABLE,
+    prepare=prepare_sapien2,
+    assets=(SOURCES, MODELS),
 )
 
 GOOGLE = ActionSpec(
@@ -131,6 +134,23 @@ def tasks(suite: str = "fractal", setting: str = "vm", **rest: Any) -> list[dict
     return listed(setting)
 
 
+def not_covered(names: Iterable[str], **options: Any) -> dict[str, str]:
+    """Those of the tasks whose stage or picture is not on this machine, and what brings it."""
+    chosen = settle(**options)
+    if chosen["backend"] != "simpler_env":
+        return {}  # all of its tasks need all of its files
+    from envs.simpler.setups import build_of
+
+    named = chosen.get("assets", "")
+    folder, found = place(MODELS, named), {}
+    for name in names:
+        files = build_of(chosen["suite"], chosen.get("setting", "vm"), name, chosen.get("shader", ""), folder).files
+        lacking = next((file for file in files if not (folder / file).is_file()), "")
+        if lacking:
+            found[name] = f"needs {Path(lacking).name}; {cure(MODELS, named)}"
+    return found
+
+
 def describe(
     suite: str = "bridge",
     backend: str = "",
@@ -139,6 +159,7 @@ def describe(
     sticky: int = 10,
     renderer: str = "",
     assets: str = "",
+    sources: str = "",
 ) -> EnvSpec:
     """What SimplerEnv offers. Raises ValueError for an option value that does not exist."""
     settle(suite, backend, shader=shader)
@@ -155,15 +176,15 @@ def describe(
 
 
 def make(**options: Any) -> VLAEnv:
-    """The simulator. Raises ValueError as `describe`; ImportError outside the runtime (see `memvla setup`)."""
+    """The simulator. Raises ValueError as `describe`, AssetsMissing where models or sources are not there, ImportError
+    outside the runtime (see `memvla setup`)."""
     env_spec = describe(**options)
     chosen = settle(**options)
     if chosen["backend"] == "simpler_env":
         return _make_original(env_spec, chosen)
     from envs.maniskill.render import surroundings
-    from envs.simpler.assets import maniskill3_folder
 
-    folder = maniskill3_folder(chosen.get("assets", ""))
+    folder = require(BRIDGE, chosen.get("assets", ""))
     surroundings(folder)  # before ManiSkill is imported: it reads its folder and driver then
     from envs.simpler.maniskill3 import ManiSkillBridge
 
@@ -171,12 +192,13 @@ def make(**options: Any) -> VLAEnv:
 
 
 def _make_original(env_spec: EnvSpec, chosen: dict[str, Any]) -> VLAEnv:
-    from envs.simpler.assets import original_folder
     from envs.simpler.original import OriginalSimpler, surroundings
 
+    folder = place(MODELS, chosen.get("assets", ""))
+    surroundings(require(SOURCES, chosen.get("sources", "")), folder)
     return OriginalSimpler(
         env_spec,
-        surroundings(original_folder(chosen.get("assets", ""))),
+        folder,
         suite=chosen["suite"],
         setting=chosen.get("setting", "vm"),
         shader=chosen.get("shader", ""),
@@ -185,4 +207,5 @@ def _make_original(env_spec: EnvSpec, chosen: dict[str, Any]) -> VLAEnv:
 
 
 def _original_is_there() -> bool:
-    return (home() / "runtimes" / ORIGINAL.name / "memvla-runtime.json").is_file()
+    stamp = home() / "runtimes" / ORIGINAL.name / "memvla-runtime.json"
+    return stamp.is_file() and not missing(SOURCES, place(SOURCES))

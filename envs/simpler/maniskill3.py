@@ -10,10 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial.transform import Rotation
 
-from envs.assets import AssetsMissing
-from envs.base import SceneError, VLAEnv
+from envs.base import VLAEnv
 from envs.maniskill.render import choose_renderer, kept_renderer
-from envs.simpler.assets import ROBOT, digest, maniskill3_files, stand_ins
+from envs.simpler.assets import BRIDGE, ROBOT, digest, maniskill3_files, marks
 from envs.simpler.bridge import BridgeTask, check_trial, facts
 from envs.simpler.robot import description
 from envs.spec import Advance, EnvSpec, Floats, Image
@@ -47,7 +46,7 @@ class ManiSkillBridge(VLAEnv):
         check_trial(task, trial)
         if task != self._name:
             self._free()
-            self._look_at_models(task, found)
+            self._look_at_models(found)
             self._env = build(found, self._renderer, self._robot)
             self._name, self._facts = task, found
         import torch
@@ -132,15 +131,11 @@ class ManiSkillBridge(VLAEnv):
         fingers = self._env.agent.robot.get_qpos()[0, -2:].cpu().numpy()
         return float(np.clip((fingers.mean() - 0.015) / (0.037 - 0.015), 0.0, 1.0))
 
-    def _look_at_models(self, task: str, found: BridgeTask) -> None:
-        try:
-            files = maniskill3_files(self._assets, found)
-        except AssetsMissing as error:
-            raise SceneError(f"{task} cannot be set up: {error}") from error
+    def _look_at_models(self, found: BridgeTask) -> None:
+        files = maniskill3_files(self._assets, found)
         if self._robot == Path():
             self._robot = description(self._assets / ROBOT)
-        self._models = digest(files)
-        self._marks = {f"stand_in_{name}": 1.0 for name in sorted(stand_ins(files))}
+        self._models, self._marks = digest(files), marks(BRIDGE, self._assets, files)
 
     def _free(self) -> None:
         self._name, self._facts = "", None

@@ -18,7 +18,7 @@ from scipy.spatial.transform import Rotation
 from envs.assets import AssetsMissing
 from envs.base import SceneError, VLAEnv
 from envs.maniskill.driver import use_driver
-from envs.simpler.assets import digest, need_original, stand_ins, visual_of
+from envs.simpler.assets import MODELS, SIMULATOR, digest, marks, need_original, visual_of
 from envs.simpler.gripper import StickyGripper
 from envs.simpler.setups import Setup, build_of, reset_of
 from envs.spec import Advance, EnvSpec, Floats, Image
@@ -116,8 +116,8 @@ class OriginalSimpler(VLAEnv):
 
     def privileged(self) -> dict[str, npt.NDArray[Any]]:
         """As of the back end on ManiSkill 3 (tool, aim, opening, source, target, their sizes); for the Google robot
-        `object` [7] where there is one, and of drawers `handle` [3] (m, middle of the drawer's front link) and
-        `drawer` [1] (m it is open)."""
+        `object` [7] where there is one, and of drawers `front` [7] (pose of the drawer's link: it opens along x, the
+        middle of its front is at 0.305 m) and `drawer` [1] (m it is open)."""
         env = self._env
         tool = self._in_base(env.tcp.pose)
         found = {"tool": tool, "aim": tool, "opening": np.array([self._opening()])}
@@ -132,7 +132,7 @@ class OriginalSimpler(VLAEnv):
         if thing is not None:
             found["object"] = self._in_base(thing.pose)
         if hasattr(env, "drawer_obj"):
-            found["handle"] = self._in_base(env.drawer_obj.pose)[:3]
+            found["front"] = self._in_base(env.drawer_obj.pose)
             found["drawer"] = np.array([env.art_obj.get_qpos()[env.joint_idx]], dtype=np.float64)
         return found
 
@@ -170,8 +170,7 @@ class OriginalSimpler(VLAEnv):
         shown = [f"custom/models/{name}/{visual_of(self._model(name))}" for name in models]
         bodies = [f"custom/models/{name}/collision.obj" for name in models]
         files = [*self._files, *self._need(task, [*shown, *bodies])]
-        self._models = digest(files)
-        self._marks = {f"stand_in_{name}": 1.0 for name in sorted(stand_ins(files))}
+        self._models, self._marks = digest(files), marks(MODELS, self._assets, files)
 
     def _model(self, name: str) -> Path:
         return self._assets / "custom" / "models" / name
@@ -183,21 +182,21 @@ class OriginalSimpler(VLAEnv):
             self._env = None
 
 
-def surroundings(folder: Path) -> Path:
-    """Name driver and asset folder to the libraries that read them at import; returns the folder that is read.
+def surroundings(sources: Path, folder: Path) -> None:
+    """Name driver, sources and asset folder to the libraries that read them at import.
 
     SAPIEN 2 writes a file beside every stage it loads, so a folder that cannot be written is stood in for by one of
     links. Raises ValueError where the simulator was imported with another folder before.
     """
     use_driver()
-    named = os.environ.get("MS2_REAL2SIM_ASSET_DIR")
     if "mani_skill2_real2sim" in sys.modules:
-        if os.environ.get("MEMVLA_SIMPLER_READ") != str(folder):
+        named = os.environ.get("MEMVLA_SIMPLER_READ")
+        if named != str(folder):
             raise ValueError(f"this process reads its assets from {named}, not from {folder}: start another process")
-        return Path(str(named))
+        return
+    sys.path.insert(0, str(sources / SIMULATOR))
     read = folder if os.access(folder / "hab2_bench_assets" / "stages", os.W_OK) else _linked(folder)
     os.environ["MEMVLA_SIMPLER_READ"], os.environ["MS2_REAL2SIM_ASSET_DIR"] = str(folder), str(read)
-    return read
 
 
 def _linked(folder: Path) -> Path:

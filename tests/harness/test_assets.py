@@ -272,3 +272,16 @@ def test_an_option_or_name_that_fits_nothing_is_an_error(suite: Suite) -> None:
         setting_up.setup(["assets=x"], console())
     with pytest.raises(SuiteError, match="unknown suite 'lab_smok'"):
         setting_up.setup(["lab_smok"], console())
+
+
+def test_assets_that_lie_within_others_come_with_them(made: Assets, site: Site, said: Said, tmp_path: Path) -> None:
+    site.content = packed(top__code="3", top__data__a="1", top__data__b="2")
+    whole = replace(made, name="whole", archives=(replace(made.archives[0], needed=("code",), keep="*"),))
+    within = replace(made, within=(whole, "data"))
+    for assets in (whole, within):
+        bring(assets, said, said.show)
+    assert require(within) == tmp_path / "home" / "assets" / "whole" / "data"
+    assert not folder(tmp_path).exists()
+    (require(within) / "b").unlink()
+    bring(within, said, said.show)
+    assert require(within) == folder(tmp_path)

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
 from envs.assets import Archive, Assets
 from envs.runtime import Runtime
-from envs.simpler import sources
 from harness import worker
 from harness.runtimes import CHANGES, RuntimeNotReady, environment_of, folder_of, quicken
-from harness.setup import _pass_on_sources
-from suites.protocol import load_suite
 
 ASSETS = Assets("made", "made-up files", (Archive("https://x.example/a.zip", needed=("a",)),), ("MADE_ASSETS",))
 
@@ -58,10 +54,3 @@ def test_a_runtime_that_cannot_be_made_quick_is_left_as_it_is() -> None:
     said: list[str] = []
     quicken(Runtime(), said.append)
     assert said == ["this runtime has no slow first picture to make quick"]
-
-
-def test_the_word_sources_reaches_the_runtime_that_asks_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(sources.VARIABLE, "before")
-    named = {"sources": "/trees", "assets": "/models"}
-    _pass_on_sources([load_suite("simpler_fractal_vm")], named)
-    assert (os.environ[sources.VARIABLE], named) == ("/trees", {"assets": "/models"})

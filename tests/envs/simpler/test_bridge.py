@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -12,13 +11,16 @@ import pytest
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
+from envs.assets import STAND_INS
+from envs.assets import place as place_of
 from envs.base import SceneError, VLAEnv
-from envs.simpler.assets import chosen_folder
 from envs.simpler.bridge import SCENES, TASKS
 from policies.expert.simpler import SimplerScript
 from suites.protocol import load_suite
 
 SUITE = load_suite("simpler_bridge")
+MODELS = place_of(SUITE.runtime.assets[-1])
+"""The folder with models and pictures."""
 OPEN = np.array([[0, 0, 0, 0, 0, 0, 1]], dtype=np.float32)
 
 
@@ -104,7 +106,7 @@ def test_an_unknown_task_and_an_action_that_is_no_number_are_errors(blind: VLAEn
 
 
 def test_a_score_with_stand_ins_among_the_models_is_marked(blind: VLAEnv) -> None:
-    listed = (chosen_folder() / "STANDINS.json").is_file()
+    listed = any((folder / STAND_INS).is_file() for folder in (MODELS, MODELS.parent))
     reset(blind, "carrot_on_plate")
     assert ("stand_in_table" in blind.metrics()) == listed
     assert "stand_in_eggplant" not in blind.metrics()
@@ -118,7 +120,7 @@ def test_a_score_with_stand_ins_among_the_models_is_marked(blind: VLAEnv) -> Non
 def overlay(task: str) -> npt.NDArray[np.int16]:
     """The real picture behind robot and objects."""
     name = f"{TASKS[task].overlay}.png"
-    path = next(Path(chosen_folder()).rglob(name))
+    path = next(MODELS.rglob(name))
     return np.asarray(Image.open(path).convert("RGB").resize((640, 480), Image.Resampling.BILINEAR), dtype=np.int16)
 
 

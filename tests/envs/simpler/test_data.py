@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import xml.etree.ElementTree as ET
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from envs.assets import AssetsMissing
+from envs.assets import STAND_INS, AssetsMissing, missing, place, require
 from envs.base import SceneError
-from envs.simpler import CHOICE, RUNTIME, SHADER, describe, settle, sources
+from envs.simpler import CHOICE, RUNTIME, SHADER, describe, not_covered, sapien2, settle
 from envs.simpler.assets import (
+    BRIDGE,
     DATASET,
+    MODELS,
     ROBOT,
-    chosen_folder,
+    SIMULATOR,
+    SOURCES,
+    VARIABLE,
     digest,
     maniskill3_files,
-    maniskill3_folder,
-    stand_ins,
+    marks,
+    need_original,
 )
 from envs.simpler.bridge import TASKS
 from envs.simpler.fractal import SETTINGS, variants
@@ -37,10 +39,20 @@ from suites.published import paper_table
 # ------------------------------------------------------------------ back ends
 
 
-def set_up(home: Path, runtime: str) -> None:
-    folder = home / "runtimes" / runtime
+def set_up(home: Path) -> None:
+    """The original, by what it is known by: a runtime that is complete, sources that are there."""
+    folder = home / "runtimes" / "simpler_env"
+    fill(home / "assets" / SOURCES.name, *SOURCES.needed)
     folder.mkdir(parents=True)
     (folder / "memvla-runtime.json").write_text("{}")
+
+
+def fill(folder: Path, *names: str) -> Path:
+    """The folder with files of these names, each of different contents."""
+    for path in (folder / name for name in names):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(str(path))
+    return folder
 
 
 def test_a_suite_takes_the_original_where_it_is_set_up_and_the_fingerprint_says_which(
@@ -50,11 +62,14 @@ def test_a_suite_takes_the_original_where_it_is_set_up_and_the_fingerprint_says_
     monkeypatch.delenv(CHOICE, raising=False)
     without = load_suite("simpler_bridge")
     assert (without.env["backend"], without.runtime.name) == ("maniskill3", "maniskill")
-    set_up(tmp_path, "simpler_env")
+    set_up(tmp_path)
     original = load_suite("simpler_bridge")
     assert (original.env["backend"], original.runtime.name) == ("simpler_env", "simpler_env")
     assert original.fingerprint() != without.fingerprint()
     monkeypatch.setenv(CHOICE, "maniskill3")
+    assert load_suite("simpler_bridge") == without
+    monkeypatch.delenv(CHOICE)
+    (tmp_path / "assets" / SOURCES.name / SOURCES.needed[0]).unlink()
     assert load_suite("simpler_bridge") == without
 
 
@@ -94,53 +109,81 @@ def test_suite_and_adapter_name_the_same_tasks_and_sentences() -> None:
 # ------------------------------------------------------------------ files
 
 
-def folder_with(root: Path, task: str) -> Path:
-    """A folder with the files of one task, each of different contents."""
-    found, ms3 = TASKS[task], root / "ms3"
-    names = [f"custom/models/{model}/collision.obj" for model in found.models]
-    names += ["custom/info_bridge_custom_v0.json", f"stages/{found.stage}.glb", f"real_inpainting/{found.overlay}.png"]
-    for path in [ms3 / ROBOT, *(ms3 / DATASET / name for name in names)]:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(str(path))
-    return ms3
+@pytest.fixture
+def nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Nobody names a folder, and nothing was set up; the home."""
+    for name in {*BRIDGE.variables, *MODELS.variables, *SOURCES.variables, CHOICE}:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MEMVLA_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
 
 
-def test_a_missing_model_is_named_with_the_command_that_brings_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_missing_model_is_named_with_the_command_that_brings_it(nothing: Path, tmp_path: Path) -> None:
+    with pytest.raises(AssetsMissing, match=r"first is data/tasks.*memvla setup simpler .*assets=DIR"):
+        require(BRIDGE)
+    with pytest.raises(AssetsMissing, match=r"memvla setup simpler_env \(.*sources=DIR"):
+        require(SOURCES)
+    ms3 = fill(tmp_path / "mine" / "ms3", *BRIDGE.needed)
+    assert require(BRIDGE, str(tmp_path / "mine")) == ms3
+    (ms3 / ROBOT).unlink()
+    with pytest.raises(AssetsMissing, match=r"wx250s\.urdf"):
+        require(BRIDGE, str(tmp_path / "mine"))
+
+
+def test_one_variable_names_the_files_of_both_back_ends(
+    nothing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MEMVLA_SIMPLER_ASSETS", str(tmp_path))
-    ms3 = maniskill3_folder()
-    assert ms3 == chosen_folder() / "ms3"
-    task = TASKS["carrot_on_plate"]
-    with pytest.raises(AssetsMissing, match=r"download_asset bridge_v2_real2sim widowx250s.*MEMVLA_SIMPLER_ASSETS"):
-        maniskill3_files(ms3, task)
-    folder_with(tmp_path, "carrot_on_plate")
-    files = maniskill3_files(ms3, task)
-    assert len(files) == 6
-    files[-1].unlink()
-    with pytest.raises(AssetsMissing, match=files[-1].name):
-        maniskill3_files(ms3, task)
+    for inner, assets in (("ms2", MODELS), ("ms3", BRIDGE)):
+        fill(tmp_path / inner, *assets.needed)
+        monkeypatch.setenv(VARIABLE, str(tmp_path))
+        assert require(assets) == tmp_path / inner
+        monkeypatch.setenv(VARIABLE, str(tmp_path / inner))  # what a worker is told
+        assert require(assets) == tmp_path / inner
+
+
+def test_the_originals_models_lie_among_its_sources_unless_others_are_named(nothing: Path, tmp_path: Path) -> None:
+    assert place(MODELS) == nothing / "assets" / MODELS.name
+    inside = fill(nothing / "assets" / SOURCES.name / SIMULATOR / "data", *MODELS.needed)
+    assert require(MODELS) == inside
+    own = fill(nothing / "assets" / MODELS.name, *MODELS.needed)
+    assert require(MODELS) == own
+    assert require(MODELS, str(fill(tmp_path / "mine", *MODELS.needed))) == tmp_path / "mine"
+
+
+def test_tasks_whose_stage_is_not_there_are_not_covered(nothing: Path, tmp_path: Path) -> None:
+    folder = fill(tmp_path / "ms2", *MODELS.needed)
+    options = {"suite": "fractal", "setting": "va", "backend": "simpler_env", "assets": str(folder)}
+    found = not_covered(["coke_can_standing_base", "coke_can_standing_background_1"], **options)
+    assert list(found) == ["coke_can_standing_background_1"]
+    assert "needs google_pick_coke_can_1_v4_alt_background.glb; the folder is named by assets=" in found.popitem()[1]
+    assert not_covered(TASKS, suite="bridge", backend="simpler_env", assets=str(folder)) == {}
+    assert not_covered(TASKS, suite="bridge", backend="maniskill3") == {}
+    with pytest.raises(AssetsMissing, match=r"apple.*memvla setup simpler_models"):
+        need_original(folder, ["custom/models/apple/textured.dae"])
+
+
+def test_every_file_of_a_bridge_task_is_among_those_that_setup_brings(tmp_path: Path) -> None:
+    folder = fill(tmp_path / "ms3", *BRIDGE.needed)
+    for task in TASKS.values():
+        files = maniskill3_files(folder, task)
+        assert len(files) == 4 + len(task.models)
+        assert not missing(BRIDGE, folder)
 
 
 def test_other_models_are_another_scene(tmp_path: Path) -> None:
-    digests = set()
-    for copy in ("a", "b"):
-        ms3 = folder_with(tmp_path / copy, "stack_cube")
-        digests.add(digest(maniskill3_files(ms3, TASKS["stack_cube"])))
-    assert len(digests) == 2
+    folders = [fill(tmp_path / name, *BRIDGE.needed) for name in ("a", "b")]
+    assert len({digest(maniskill3_files(folder, TASKS["stack_cube"])) for folder in folders}) == 2
 
 
-def test_stand_ins_are_those_that_the_list_above_the_files_names(tmp_path: Path) -> None:
-    root = tmp_path / "simpler"
-    files = maniskill3_files(folder_with(root, "eggplant_in_basket"), TASKS["eggplant_in_basket"])
-    assert stand_ins(files) == set()
-    stage = next(file for file in files if file.parent.name == "stages")
-    other = tmp_path / "again" / "simpler"
-    (other).mkdir(parents=True)
-    listed = [{"path": f"simpler/{stage.relative_to(root)}"}, {"path": "simpler/ms3/somewhere/else.glb"}]
-    (other / "STANDINS.json").write_text(json.dumps({"standins": listed}))
-    again = maniskill3_files(folder_with(other, "eggplant_in_basket"), TASKS["eggplant_in_basket"])
-    assert stand_ins(again) == {"table"}
+def test_stand_ins_are_marked_by_what_they_stand_in_for(tmp_path: Path) -> None:
+    folder = fill(tmp_path / "simpler" / "ms3", *BRIDGE.needed)
+    sink, table = (maniskill3_files(folder, TASKS[name]) for name in ("eggplant_in_basket", "carrot_on_plate"))
+    assert marks(BRIDGE, folder, sink) == {}
+    listed = ["stages/bridge_table_1_v2.glb", "custom/models/eggplant/collision.obj", "somewhere/else.glb"]
+    entries = [{"path": f"simpler/ms3/{DATASET}/{name}", "what": "made"} for name in listed]
+    (tmp_path / "simpler" / STAND_INS).write_text(json.dumps({"standins": entries}))
+    assert marks(BRIDGE, folder, sink) == {"stand_in_eggplant": 1.0, "stand_in_table": 1.0}
+    assert marks(BRIDGE, folder, table) == {}
 
 
 ORIGINAL = f"""<robot name="wx250s">
@@ -271,58 +314,16 @@ def test_a_fresh_episode_starts_with_a_gripper_that_remembers_nothing() -> None:
     assert grip(0.0) == 0.0  # the first number is no change
 
 
-# ------------------------------------------------------------------ the sources of the original
-
-
-def test_sources_come_from_the_folder_that_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(sources.VARIABLE, str(tmp_path / "given"))
-    said: list[str] = []
-    with pytest.raises(RuntimeError, match="must hold ManiSkill2_real2sim and SimplerEnv"):
-        sources._bring(sources.REPOSITORIES[0], tmp_path / "to", said.append)
-    for each in sources.REPOSITORIES:
-        proof = tmp_path / "given" / each.name / each.proof
-        proof.parent.mkdir(parents=True)
-        proof.write_text(each.name)
-        sources._bring(each, tmp_path / "to" / each.name, said.append)
-        assert (tmp_path / "to" / each.name / each.proof).read_text() == each.name
-
-
-def test_a_repository_that_cannot_be_reached_is_said_with_what_to_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv(sources.VARIABLE, raising=False)
-    nowhere = replace(sources.REPOSITORIES[0], url=str(tmp_path / "no repository"))
-    with pytest.raises(RuntimeError, match=r"cannot be brought from .*sources=DIR"):
-        sources._bring(nowhere, tmp_path / "to", lambda _: None)
-
-
-def test_a_repository_is_brought_at_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(sources.VARIABLE, raising=False)
-    origin = tmp_path / "origin"
-    origin.mkdir()
-
-    def git(*words: str) -> str:
-        who = ["-c", "user.name=a", "-c", "user.email=a@b"]
-        return subprocess.run(["git", *who, *words], cwd=origin, capture_output=True, text=True, check=True).stdout
-
-    git("init", "--quiet")
-    (origin / "file").write_text("wanted")
-    git("add", "file")
-    git("commit", "--quiet", "-m", "one")
-    commit = git("rev-parse", "HEAD").strip()
-    (origin / "file").write_text("later")
-    git("commit", "--quiet", "-a", "-m", "two")
-    sources._bring(sources.Repository("it", str(origin), commit, "file"), tmp_path / "to", lambda _: None)
-    assert (tmp_path / "to" / "file").read_text() == "wanted"
+# ------------------------------------------------------------------ the library of the original
 
 
 def test_the_library_is_changed_in_the_one_name_and_keeps_its_size(tmp_path: Path) -> None:
     library = tmp_path / "libsapien.so"
-    data = b"before" + sources.WANTED + b"after"
+    data = b"before" + sapien2.WANTED + b"after"
     library.write_bytes(data)
-    assert sources._ask_for_less(library)
+    assert sapien2._ask_for_less(library)
     changed = library.read_bytes()
     assert len(changed) == len(data)
     assert changed.split(b"\0")[0] == b"beforeVK_KHR_external_semaphore"
     assert changed.endswith(b"after")
-    assert not sources._ask_for_less(library)
+    assert not sapien2._ask_for_less(library)
