@@ -34,8 +34,8 @@ class SuiteGates:
     def __init__(self, suite: Suite, *, tasks: int = 3) -> None:
         self.suite = suite
         beyond = suite.not_covered([task.name for task in suite.tasks])
-        names = [task.name for task in suite.tasks if task.name not in beyond]
-        self._tasks = names[:: max(1, len(names) // tasks)][:tasks]
+        self._names = [task.name for task in suite.tasks if task.name not in beyond]
+        self._tasks = self._names[:: max(1, len(self._names) // tasks)][:tasks]
         self._env: VLAEnv = self._make()
 
     def _make(self) -> VLAEnv:
@@ -160,8 +160,9 @@ class SuiteGates:
         policy = ExpertPolicy(context_of(self.suite))
         match(policy.spec, self.suite)
         convert = converter(policy.spec.action, self._env.env_spec.action)
+        known = [name for name in self._names if policy.knows(name)]
         won = []
-        for task in self._tasks:
+        for task in [name for name in self._tasks if name in known] or known[:1]:
             scenes = [EpisodeId(self.suite.name, task, trial).scene for trial in self._trials(task, 2)]
             for spec in episodes(scenes, self.suite, policy.spec, seed=0):
                 rollout = run_episode(self._env, policy, spec, convert)

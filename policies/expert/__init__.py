@@ -32,6 +32,7 @@ class Script(Protocol):
 
     `Script(task, instruction, env)` at the start; `act(seen, step)` gives the next actions, float [T, A] in the
     environment's convention (T >= 1; the engine carries out `execute` of them, 1 unless the policy is told otherwise).
+    One that has a way for some tasks of its suite only says which in a static method `knows(task) -> bool`.
     """
 
     def __init__(self, task: str, instruction: str, env: EnvSpec) -> None: ...
@@ -63,6 +64,11 @@ class ExpertPolicy(Policy):
 
     def _fresh(self, start: EpisodeStart) -> Script:
         return self._script(start.episode.task, start.instruction, self._env)
+
+    def knows(self, task: str) -> bool:
+        """Whether the script has a way for the task: all that it does not disown in a `knows` of its own."""
+        knows = getattr(self._script, "knows", None)
+        return knows is None or bool(knows(task))
 
     def start(self, episodes: Sequence[EpisodeStart]) -> None:
         for start in episodes:

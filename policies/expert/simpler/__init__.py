@@ -24,10 +24,15 @@ class SimplerScript:
     name, for another."""
 
     def __init__(self, task: str, instruction: str, env: EnvSpec) -> None:
-        if not DRAWERS.fullmatch(task) and task not in HOLDS:
+        if not self.knows(task):
             near = difflib.get_close_matches(task, HOLDS, n=3, cutoff=0.5) or [*sorted(HOLDS), "open_*_drawer_*"]
             raise KeyError(f"no SimplerEnv expert for task {task!r}; there are experts for {', '.join(near)}")
         self._script = PickAndPlace(HOLDS[task]) if task in HOLDS else PullOpen()
+
+    @staticmethod
+    def knows(task: str) -> bool:
+        """Whether there is an expert for the task."""
+        return task in HOLDS or DRAWERS.fullmatch(task) is not None
 
     def act(self, seen: Mapping[str, npt.NDArray[Any]], step: int) -> npt.NDArray[np.float64]:
         """The next action, [1, 7]."""

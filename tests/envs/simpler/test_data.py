@@ -31,7 +31,9 @@ from envs.simpler.fractal import SETTINGS, variants
 from envs.simpler.gripper import StickyGripper
 from envs.simpler.robot import APART, INSIDE, description
 from envs.simpler.setups import build_of, reset_of
-from harness.plan import scenes
+from harness.plan import context_of, scenes
+from policies.expert import ExpertPolicy
+from policies.expert.simpler import SimplerScript
 from reports.manifest import plan_of
 from suites.protocol import SuiteError, load_suite
 from suites.published import paper_table
@@ -289,6 +291,16 @@ def test_drawers_are_ray_traced_unless_the_variable_says_otherwise(monkeypatch: 
     drawer = build_of("fractal", "vm", "open_top_drawer_plain_a0", "ibl", Path("/assets"))
     assert drawer.keywords["shader_dir"] == "ibl"
     assert "shader_dir" not in build_of("fractal", "vm", "coke_can_standing_plain", "ibl", Path("/assets")).keywords
+
+
+def test_the_google_robots_expert_knows_the_drawers_it_is_to_open_and_no_other_task() -> None:
+    suite = load_suite("simpler_fractal_vm")
+    expert = ExpertPolicy(context_of(suite))
+    known = [task.name for task in suite.tasks if expert.knows(task.name)]
+    assert len(known) == 3 * 4 * 9
+    assert {" ".join(name.split("_")[:3:2]) for name in known} == {"open drawer"}
+    with pytest.raises(KeyError, match=r"coke_can.*open_\*_drawer_\*"):
+        SimplerScript("coke_can_standing_plain", "pick coke can", suite.env_spec)
 
 
 # ------------------------------------------------------------------ the sticky gripper
