@@ -143,7 +143,8 @@ def _vector(record: EpisodeRecord) -> str:
 
 def _acted(a: EpisodeRecord, b: EpisodeRecord) -> tuple[str, str]:
     """Where the actions part; where that is not recorded, their digests."""
-    if not a.action_marks or not b.action_marks:
+    known = a.action_marks and b.action_marks
+    if not known or (a.action_marks == b.action_marks and a.action_digest != b.action_digest):  # a mark may be shared
         return a.action_digest, b.action_digest
     marks = [[r.action_marks[i : i + MARK] for i in range(0, len(r.action_marks), MARK)] for r in (a, b)]
     for step, pair in enumerate(zip(*marks, strict=False), start=1):
