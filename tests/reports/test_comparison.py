@@ -3,19 +3,23 @@ from __future__ import annotations
 import csv
 import io
 import re
+import sqlite3
 from pathlib import Path
 
 import pytest
 from statsmodels.stats.contingency_tables import mcnemar
 
 import reports
+import reports.records
 from reports.comparison import build
 from reports.document import Document
 from reports.pairing import best_of, pairs
-from reports.records import RecordStore
+from reports.records import RecordError, RecordStore
+from reports.schema import MIGRATIONS
 from reports.summary import ReportError, load
 from tests.reports.making import manifest, plan, record, run_folder
 from tests.reports.test_page import MP4, Page
+from tests.reports.test_records import as_in
 
 TASKS = ("press", "stack")
 
@@ -205,3 +209,26 @@ def test_the_frame_for_notebooks_holds_every_episode(tmp_path: Path) -> None:
     assert len(frame) == 20
     assert (frame["success"].sum(), frame["success"].count()) == (10, 19)  # void is missing, not a failure
     assert set(frame["policy"]) == {"a"}
+
+
+@pytest.mark.parametrize("version", range(1, len(MIGRATIONS)))
+def test_runs_of_different_schema_versions_are_compared(
+    version: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reports.records, "MIGRATIONS", MIGRATIONS[:version])
+    monkeypatch.setattr(reports.records, "_row", as_in(version, reports.records._row))
+    old = run(tmp_path, "old", "x" * 20)
+    monkeypatch.undo()
+    document = build([old, run(tmp_path, "new", "x" * 9 + "." * 11)])
+    [row] = rows(document, "suite")
+    assert (row["scenes"], row["only_a"], row["only_b"]) == ("20", "11", "0")
+    with sqlite3.connect(old / "episodes.sqlite") as file:
+        assert file.execute("PRAGMA user_version").fetchone() == (version,)  # reading left it as it was
+
+
+def test_a_run_of_a_newer_schema_is_refused_by_its_name(tmp_path: Path) -> None:
+    a, b = run(tmp_path, "a", "x" * 20), run(tmp_path, "b", "x" * 20)
+    with sqlite3.connect(b / "episodes.sqlite") as file:
+        file.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
+    with pytest.raises(RecordError, match=r"b/episodes\.sqlite has schema version .* upgrade this installation"):
+        build([a, b])
