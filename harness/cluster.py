@@ -7,6 +7,7 @@ ZeroMQ (see batching.py and remote.py).
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import os
 import secrets
@@ -197,6 +198,7 @@ class InlineCluster(Cluster):
                 f"runtime {runtime.name!r} has a Python environment of its own, so its simulator cannot run in this "
                 "process; use cluster=local"
             )
+        gc.collect()  # no process ends with a worker here: what the last one kept must not count as this one's
         worker = Worker(self._name(), None)
         worker.actor = RolloutWorker(worker.name)
         self._open.append(worker)
