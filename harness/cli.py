@@ -44,6 +44,7 @@ Words are key=value, lists are separated by commas:
   [bold]cluster.address[/]             join a Ray cluster: HOST:PORT or auto
   [bold]cluster.workers[/], .max_batch simulators at once (one per CPU); episodes in one policy call (16)
   [bold]cluster.hosts[/], .gpus_per_host   policy hosts (1); GPUs reserved for each, fractions allowed (0)
+  [bold]cluster.gpus_per_worker[/]     GPU reserved for each simulator to draw on, as 0.1 for ten to a GPU (0)
   [bold]cluster.recycle_episodes[/], .recycle_growth_mb   when a worker is replaced
   [bold]limits.PHASE[/]                seconds until a phase counts as hung: build reset step draw policy start end
   [bold]protocol.FIELD[/]              change the suites' protocol; changes its fingerprint, so results stand apart

@@ -166,6 +166,10 @@ class Cluster(ABC):
     def release(self, host: Host) -> None:
         """Stop a host and free its policy."""
 
+    def require_gpus(self, hosts: int, workers: int, limit_s: float) -> None:  # noqa: B027 - none is reserved
+        """Raise ClusterError where the machines have fewer GPUs than so many hosts and workers reserve. A cluster that
+        was joined may grow yet: `limit_s` seconds are waited."""
+
     def check(self) -> None:  # noqa: B027 - nothing to check where everything is one process
         """Raise HeadLost when what holds the actors together is gone."""
 
@@ -271,7 +275,14 @@ class HostActor:
 class RayCluster(Cluster):
     """Workers and hosts as Ray actors, on this machine or on a cluster that runs already."""
 
-    def __init__(self, *, address: str | None = None, cpus: int | None = None, gpus_per_host: float = 0.0) -> None:
+    def __init__(
+        self,
+        *,
+        address: str | None = None,
+        cpus: int | None = None,
+        gpus_per_host: float = 0.0,
+        gpus_per_worker: float = 0.0,
+    ) -> None:
         super().__init__()
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         os.environ.setdefault("RAY_DISABLE_IMPORT_WARNING", "1")
@@ -283,7 +294,8 @@ class RayCluster(Cluster):
         self._ray = ray
         # Sockets of one machine lie in a folder that this user alone can read; across nodes there are none.
         self._sockets = _private_folder() if address is None else None
-        self._address, self._cpus, self._gpus_per_host = address, cpus, gpus_per_host
+        self._address, self._cpus = address, cpus
+        self._gpus_per_host, self._gpus_per_worker = gpus_per_host, gpus_per_worker
         self._actors: list[Any] = []
         self._hosts = 0
         self._unreachable = 0
@@ -337,6 +349,18 @@ class RayCluster(Cluster):
         self._ray.shutdown()
         self._start()
 
+    def require_gpus(self, hosts: int, workers: int, limit_s: float) -> None:
+        wanted = hosts * self._gpus_per_host + workers * self._gpus_per_worker
+        until = time.monotonic() + (limit_s if self._address else 0.0)
+        while wanted > (found := self._ray.cluster_resources().get("GPU", 0.0)):
+            if time.monotonic() >= until:
+                raise ClusterError(
+                    f"{wanted:g} GPUs are asked for, and Ray finds {found:g}: {hosts} x cluster.gpus_per_host="
+                    f"{self._gpus_per_host:g} + {workers} x cluster.gpus_per_worker={self._gpus_per_worker:g}; reserve "
+                    "less, or join a cluster that has them (cluster.address=HOST:PORT)"
+                )
+            time.sleep(1.0)
+
     def host(self, policy: PolicyConfig, context: PolicyContext, *, max_batch: int, timeout_s: float) -> Host:
         actor = (
             self._ray.remote(HostActor)
@@ -361,8 +385,8 @@ class RayCluster(Cluster):
         name = self._name()
         actor = (
             self._ray.remote(concurrency_groups={"control": 1})(RolloutWorker)
-            .options(num_cpus=1, runtime_env=self._surroundings(runtime))
-            .remote(name)
+            .options(num_cpus=1, num_gpus=self._gpus_per_worker, runtime_env=self._surroundings(runtime))
+            .remote(name, draws_on_gpu=self._gpus_per_worker > 0)
         )
         self._actors.append(actor)
         return Worker(name, actor)

@@ -81,6 +81,8 @@ class ClusterSettings:
     """Policy hosts, one model each; workers are dealt out among them and an episode never changes its host."""
     gpus_per_host: float = 0.0
     """Ray GPUs reserved for the policy host."""
+    gpus_per_worker: float = 0.0
+    """Ray GPUs reserved for each worker, on which its simulator draws: 0.1 deals ten simulators to a GPU."""
     recycle_episodes: int = 1000
     """A worker is replaced after so many episodes ..."""
     recycle_growth_mb: float = 4000.0
@@ -306,6 +308,12 @@ def _check(settings: Settings, suites: Sequence[Suite]) -> None:
     ):
         if value is not None and value < least:
             raise ConfigError(f"{name} must be {least} or more, was {value}")
+    for name, gpus in (
+        ("cluster.gpus_per_host", cluster.gpus_per_host),
+        ("cluster.gpus_per_worker", cluster.gpus_per_worker),
+    ):
+        if not (gpus >= 0 and (gpus <= 1 or gpus == int(gpus))):
+            raise ConfigError(f"{name} must be a whole number or a fraction of one GPU, was {gpus:g}")
     if not 0 <= run.seed < 2**63:
         raise ConfigError(f"run.seed must lie in 0 .. 2^63 - 1, was {run.seed}")
     if cluster.kind not in ("inline", "local"):

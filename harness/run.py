@@ -86,10 +86,16 @@ def started(config: RunConfig, console: Console) -> Iterator[Cluster]:
         begun = time.monotonic()
         with console.status(f"{where} …"):
             workers = driver.worker_count(config.settings)
-            cluster = RayCluster(address=rules.address, cpus=workers + 1, gpus_per_host=rules.gpus_per_host)
+            cluster = RayCluster(
+                address=rules.address,
+                cpus=workers + 1,
+                gpus_per_host=rules.gpus_per_host,
+                gpus_per_worker=rules.gpus_per_worker,
+            )
         console.print(f"{where}: ready after {time.monotonic() - begun:.1f} s", highlight=False)
     try:
         with _heeding_signals(console):
+            cluster.require_gpus(rules.hosts, driver.worker_count(config.settings), config.settings.limits.build)
             yield cluster
     finally:
         cluster.stop()

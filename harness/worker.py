@@ -12,6 +12,7 @@ import platform
 import resource
 import sys
 import time
+from collections.abc import MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,7 +56,10 @@ class RolloutWorker:
     suite stays the same.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, draws_on_gpu: bool = False) -> None:
+        """draws_on_gpu: Ray has reserved a GPU for this process, and its simulator is to draw on that one."""
+        if draws_on_gpu:
+            name_gpu(os.environ)
         self.name = name
         self._env: VLAEnv | None = None
         self._built: tuple[str, str] | None = None
@@ -153,6 +157,15 @@ def encode_video(film: list[Image], *, rate: float | None, film_every: int) -> b
             container.mux(stream.encode(av.VideoFrame.from_ndarray(large, format="rgb24")))
         container.mux(stream.encode(None))
     return buffer.getvalue()
+
+
+def name_gpu(surroundings: MutableMapping[str, str]) -> None:
+    """Tell the renderers that count GPUs by themselves, EGL under MuJoCo and under PyBullet, which one Ray has reserved
+    for this process (SAPIEN goes by CUDA_VISIBLE_DEVICES as CUDA does). What the user has set wins."""
+    reserved = surroundings.get("CUDA_VISIBLE_DEVICES", "").split(",")[0]
+    if reserved.isdigit():
+        for variable in ("MUJOCO_EGL_DEVICE_ID", "EGL_VISIBLE_DEVICES"):
+            surroundings.setdefault(variable, reserved)
 
 
 def rss_mb() -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from harness.config import ConfigError, compose_run
 from reports.records import EpisodeRecord, RecordStore
 
 
@@ -75,3 +77,42 @@ def test_a_node_leaves_and_another_joins_and_the_run_goes_on(tmp_path: Path, clu
     said, _ = process.communicate(timeout=400)
     assert process.returncode == 0, said[-2000:]
     assert digests(tmp_path / "cut", "slow") == digests(tmp_path / "whole", "remembering")
+
+
+@pytest.mark.timeout(600)
+def test_simulators_draw_on_the_gpu_that_is_reserved_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four workers at half a GPU each on a node that says it has two: two on each, and each renderer is told which."""
+    from ray.cluster_utils import Cluster
+
+    from envs.runtime import Runtime
+    from harness.cluster import ClusterError, RayCluster
+
+    monkeypatch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    for variable in ("CUDA_VISIBLE_DEVICES", "MUJOCO_EGL_DEVICE_ID", "EGL_VISIBLE_DEVICES"):
+        monkeypatch.delenv(variable, raising=False)
+    node = {"num_cpus": 5, "num_gpus": 2, "object_store_memory": 128 * 2**20, "include_dashboard": False}
+    nodes = Cluster(initialize_head=True, head_node_args=node)
+    cluster = RayCluster(address=nodes.address, gpus_per_host=0.0, gpus_per_worker=0.5)
+    try:
+        cluster.require_gpus(1, 4, limit_s=0.0)
+        with pytest.raises(ClusterError, match=r"2\.5 GPUs are asked for, and Ray finds 2.*reserve less"):
+            cluster.require_gpus(1, 5, limit_s=0.0)
+        told = []
+        for worker in [cluster.worker(Runtime()) for _ in range(4)]:
+            asked = worker.actor.__ray_call__.remote(gpus_of)
+            told.append(cluster._ray.get(asked, timeout=500))
+        assert sorted(told) == [("0", "0", "0"), ("0", "0", "0"), ("1", "1", "1"), ("1", "1", "1")]
+    finally:
+        cluster.stop()
+        nodes.shutdown()
+
+
+def gpus_of(_: Any) -> tuple[str, ...]:
+    names = ("CUDA_VISIBLE_DEVICES", "MUJOCO_EGL_DEVICE_ID", "EGL_VISIBLE_DEVICES")
+    return tuple(os.environ.get(name, "") for name in names)
+
+
+@pytest.mark.parametrize("word", ["cluster.gpus_per_worker=-1", "cluster.gpus_per_host=1.5"])
+def test_a_share_of_gpus_that_nobody_can_have_is_refused(word: str) -> None:
+    with pytest.raises(ConfigError, match="must be a whole number or a fraction of one GPU"):
+        compose_run(["suite=point", "policy=random", word])
