@@ -2,7 +2,8 @@
 
 One thread owns the socket and the policy. When requests wait, the host knows from learned step times which other
 sessions are about to ask, and waits for those, little longer than one policy call takes: with a lock-step policy every
-batch is full, one slow session holds nobody, and a policy that costs nothing is never waited for.
+batch is full, one slow session holds nobody, and a policy that costs nothing is never waited for. Where the host could
+serve every session alone and have time left, nobody is waited for either.
 """
 
 from __future__ import annotations
@@ -28,6 +29,10 @@ from policies.base import ActRequest, EpisodeStart, OutOfMemory, Policy, PolicyE
 
 log = logging.getLogger("memvla.host")
 
+SPARE_LOAD = 0.9
+"""Share of the time that calls of one request each may take before requests are held back for a batch. Below it a held
+request only keeps its simulator waiting: simulators that share a core would compute, and then wait, all at once."""
+
 
 @dataclass
 class Session:
@@ -43,6 +48,12 @@ class Session:
         if self.replied_at is None or self.away is None:
             return None
         return self.replied_at + self.away
+
+    def load(self, call_s: float) -> float:
+        """Share of the time in which the host would be at work for it, were it served alone; 1 if nothing is known."""
+        if self.away is None:
+            return 1.0
+        return call_s / (call_s + self.away) if call_s else 0.0
 
     def patience(self, call_s: float) -> float:
         """How much later than expected it may come before it is given up: twice its usual spread, and a quarter of a
@@ -88,6 +99,8 @@ class Scheduler:
         """Seconds to go on waiting before the next batch (0: run it now). Call only while a request waits."""
         waiting = [s.waiting_since for s in self.sessions.values() if s.waiting_since is not None]
         if len(waiting) >= min(self.max_batch, len(self.sessions)):
+            return 0.0
+        if sum(session.load(self.call_s) for session in self.sessions.values()) < SPARE_LOAD:
             return 0.0
         # A quarter more than a call: two groups that take turns meet again, and stay together.
         limit = min(waiting) + 1.25 * self.call_s

@@ -407,6 +407,30 @@ def test_one_slow_session_does_not_hold_the_others() -> None:
     assert quick / len(sizes[5:]) > 0.9
 
 
+def two_that_compute(away: float) -> Scheduler:
+    """Two sessions, a call of 10 ms; the first waits, the second is due a moment later."""
+    scheduler = Scheduler(max_batch=16, call_s=0.010)
+    first, second = EPISODES[:2]
+    scheduler.sessions = {
+        first: Session(waiting_since=1.0, replied_at=1.0 - away, away=away),
+        second: Session(replied_at=1.001 - away, away=away),
+    }
+    return scheduler
+
+
+@pytest.mark.parametrize(("away", "waited_for"), [(0.010, True), (0.012, True), (0.013, False), (0.100, False)])
+def test_nobody_is_waited_for_where_the_host_has_time_for_each_alone(away: float, waited_for: bool) -> None:
+    """Two calls of 10 ms in 20 ms, in 22 ms: it has none to spare; in 23 ms it has."""
+    assert (two_that_compute(away).hold(1.0) > 0) == waited_for
+
+
+def test_a_session_of_which_nothing_is_known_counts_as_always_asking() -> None:
+    scheduler = two_that_compute(0.100)
+    assert scheduler.hold(1.0) == 0.0
+    scheduler.started(EPISODES[2])
+    assert scheduler.hold(1.0) > 0
+
+
 def test_a_policy_that_costs_nothing_is_never_waited_for() -> None:
     scheduler = Scheduler(max_batch=16)
     for episode in EPISODES:

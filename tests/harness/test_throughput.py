@@ -39,6 +39,13 @@ def test_lock_step_sessions_share_one_call() -> None:
     assert found.batch == pytest.approx(8)
 
 
+def test_two_simulators_on_one_core_do_not_fall_into_step() -> None:
+    """One computes while the other's call is in flight: else both would compute, then both wait."""
+    computes = tuple(0.015 * share for share in (0.9, 0.95, 1.0, 1.05, 1.1))
+    found = expect(Measured(Demand(computes, calls=1.0), Supply({1: 0.010, 16: 0.010}, 0.0), cores=1), 2, 16)
+    assert found.per_hour * 0.015 / 3600 > 0.9
+
+
 def test_a_policy_on_the_cpu_takes_its_part_of_the_cores() -> None:
     """One core: 10 ms of simulator and 10 ms of policy come one after another, however many workers there are."""
     alone = measured(0.010, {1: 0.010, 2: 0.020}, on_cpu=1.0, cores=1)
