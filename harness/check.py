@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from rich.console import Console
 from rich.markup import escape
@@ -21,16 +21,18 @@ from harness.runtimes import environment_of, python_of, require
 from suites.protocol import Suite, load_suite
 
 DEFAULT_SUITE = "lab_general"
+TASKS = 3
+"""Tasks of a suite that are looked at."""
 
 
 def check_command(overrides: list[str], console: Console) -> bool:
-    """Check `policy=NAME [suite=NAME] [policy.OPTION=...]`, or `suite=NAME` alone. Whether every gate passed."""
+    """Check `policy=NAME [suite=NAME] [policy.OPTION=...]`, or `suite=NAME [check.tasks=N]`; whether all passed."""
     named = {word.partition("=")[0] for word in overrides}
     if "policy" not in named and "suite" not in named:
         raise ConfigError("say what to check: memvla check policy=NAME, or memvla check suite=NAME")
     if "policy" not in named:
-        names = next(word for word in overrides if word.startswith("suite=")).partition("=")[2].strip("[]").split(",")
-        outcomes = [_say(f"suite {name}", check_suite(load_suite(name)), console) for name in names]
+        names, tasks = _suites(overrides)
+        outcomes = [_say(f"suite {name}", check_suite(load_suite(name), tasks), console) for name in names]
         return all(outcomes)
     words = overrides if "suite" in named else [*overrides, f"suite={DEFAULT_SUITE}"]
     config = compose_run(words)
@@ -47,11 +49,22 @@ def check_command(overrides: list[str], console: Console) -> bool:
     return passed
 
 
-def check_suite(suite: Suite) -> Iterator[Gate]:
-    """The gates of a suite, run in its own Python environment."""
+def _suites(words: Sequence[str]) -> tuple[list[str], int]:
+    """The suites to check, and on how many tasks of each. Raises ConfigError."""
+    given = dict(word.partition("=")[::2] for word in words)
+    if unknown := sorted(given.keys() - {"suite", "check.tasks"}):
+        raise ConfigError(f"unknown key {unknown[0]!r}; a suite is checked with suite=NAME and check.tasks=N")
+    tasks = given.get("check.tasks", str(TASKS))
+    if not tasks.isdecimal() or int(tasks) < 1:
+        raise ConfigError(f"check.tasks must be 1 or more, was {tasks}")
+    return given["suite"].strip("[]").split(","), int(tasks)
+
+
+def check_suite(suite: Suite, tasks: int = TASKS) -> Iterator[Gate]:
+    """The gates of a suite on a sample of so many of its tasks, run in its own Python environment."""
     require(suite.runtime, suite.name)
     require_assets(suite)
-    command = [str(python_of(suite.runtime)), "-m", "harness.suite_gates", suite.name]
+    command = [str(python_of(suite.runtime)), "-m", "harness.suite_gates", suite.name, str(tasks)]
     surroundings = {**os.environ, **environment_of(suite.runtime)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=surroundings) as process:
         assert process.stdout is not None

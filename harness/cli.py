@@ -237,9 +237,9 @@ def check(
 ) -> None:
     """Run the gates on a policy or a suite, also on one of your own: memory rules, determinism, contracts.
 
-    [bold]memvla check policy=expert[/]  (on suite=lab_smoke unless another is named)
+    [bold]memvla check policy=expert[/]  (on suite=lab_general unless another is named)
 
-    [bold]memvla check suite=libero_object[/]
+    [bold]memvla check suite=libero_object[/]  (on a sample of 3 tasks; check.tasks=N looks at more or fewer)
     """
     from harness.check import check_command
 

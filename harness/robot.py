@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +10,8 @@ from typing import Annotated, Any
 import typer
 import yaml
 from rich.console import Console
+
+from suites.protocol import Suite
 
 HELP = """
 Run a policy on a real robot: a person arranges each scene, watches over it, and grades what was achieved.
@@ -56,20 +58,26 @@ def compose_robot(words: Sequence[str]) -> Any:
     """The configuration of a session at the robot. Raises ConfigError or SuiteError before anything moves."""
     from harness.config import ConfigError, compose_run
 
-    station = {key: value for key, _, value in (word.partition("=") for word in words) if _is_station(key)}
-    rest = [word for word in words if not _is_station(word.partition("=")[0])]
+    options, rest = station_of(words)
     if any(word.partition("=")[0] == "cluster" or word.startswith("cluster.") for word in rest):
         raise ConfigError("a robot is driven from this process: leave out cluster")
     config = compose_run([*rest, "cluster=inline"])
     for suite in config.suites:
         if suite.benchmark != "real":
             raise ConfigError(f"suite {suite.name} runs in a simulator: memvla run suite={suite.name}")
-    options = {key.partition(".")[2] or "station": yaml.safe_load(value) for key, value in station.items()}
-    suites = tuple(replace(suite, env={**suite.env, **options}) for suite in config.suites)
-    for suite in suites:
-        _ = suite.env_spec  # a station that cannot be is told of now
-    return replace(config, suites=suites)
+    return replace(config, suites=tuple(at_station(suite, options) for suite in config.suites))
 
 
-def _is_station(key: str) -> bool:
-    return key == "station" or key.startswith("station.")
+def at_station(suite: Suite, options: Mapping[str, Any]) -> Suite:
+    """The suite with a station's options. Raises SuiteError for a station that cannot be."""
+    suite = replace(suite, env={**suite.env, **options})
+    _ = suite.env_spec
+    return suite
+
+
+def station_of(words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """The options that `station=MODULE station.OPTION=VALUE` give to a suite of real robots, and all other words."""
+    pairs = [(word.partition("=")[0], word) for word in words]
+    ours = [word for key, word in pairs if key == "station" or key.startswith("station.")]
+    given = (word.removeprefix("station.").partition("=") for word in ours)
+    return {key: yaml.safe_load(value) for key, _, value in given}, [word for word in words if word not in ours]

@@ -20,6 +20,7 @@ Serve a policy to robots and to other harnesses: one session is one episode with
 Words are key=value:
   [bold]policy[/], policy.OPTION       see memvla policies
   [bold]suite[/]                       whose cameras and actions the policy was built for; see memvla suites
+  [bold]station[/], station.OPTION     of a suite of real robots: see memvla robot; only described, not connected to
   [bold]serve.host[/], .port, .token   127.0.0.1:8000; any other host needs a token (or MEMVLA_SERVE_TOKEN)
   [bold]serve.process_frame[/]         memoryvla or dexbotic: whose reply /process_frame gives
   [bold]serve.root_socket[/]           openpi or vla_eval: what a WebSocket at / speaks

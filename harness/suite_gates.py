@@ -2,7 +2,7 @@
 
 Runs inside the suite's own Python environment, so it imports nothing beyond NumPy, PyYAML and the adapter:
 
-    python -m harness.suite_gates SUITE       prints one JSON object a line, one for each gate
+    python -m harness.suite_gates SUITE TASKS      prints one JSON object a line, one for each gate
 """
 
 from __future__ import annotations
@@ -206,14 +206,14 @@ class SuiteGates:
         return env.state_hash()
 
 
-def main(name: str) -> int:
+def main(name: str, tasks: str) -> int:
     """Print every gate as a line of JSON; 0 if none failed."""
     failed = False
-    for gate in SuiteGates(load_suite(name)).run():
+    for gate in SuiteGates(load_suite(name), tasks=int(tasks)).run():
         failed = failed or gate.passed is False
         print(json.dumps(asdict(gate)), flush=True)
     return int(failed)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(*sys.argv[1:]))

@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 
 from harness.cluster import PolicyConfig
 from harness.config import POLICY_WORDS, ConfigError, load_policy_file, policy_files
+from harness.robot import at_station, station_of
 from suites.protocol import Suite, load_suite
 
 PROCESS_FRAME = ("memoryvla", "dexbotic")
@@ -86,7 +87,8 @@ class ServeConfig:
 
 
 def compose_serve(words: Sequence[str]) -> ServeConfig:
-    """Compose `key=value` words. Raises ConfigError or SuiteError."""
+    """Compose `key=value` words; those of a `station` go to the suite. Raises ConfigError or SuiteError."""
+    station, words = station_of(words)
     groups: dict[str, list[str]] = {"policy": [], "serve": []}
     named: dict[str, str] = {}
     for word in words:
@@ -110,7 +112,10 @@ def compose_serve(words: Sequence[str]) -> ServeConfig:
     serve = _merged(OmegaConf.structured(ServeSettings), groups["serve"], "serve")
     assert isinstance(serve, ServeSettings)
     _check(serve)
-    return ServeConfig(load_suite(named["suite"]), _policy(named["policy"], groups["policy"]), serve)
+    suite = load_suite(named["suite"])
+    if station:
+        suite = at_station(suite, station)
+    return ServeConfig(suite, _policy(named["policy"], groups["policy"]), serve)
 
 
 def token_of(settings: ServeSettings) -> str:

@@ -15,11 +15,15 @@ import yaml
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "examples/README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
-NEEDS = ("checkpoint", "cluster", "gpu", "install", "robot", "server", "simulator", "time")
-"""What a block may need that a test does not have: `<!-- needs: simulator -->` in the line before it."""
+NEEDS = ("cluster", "gpu", "install")
+"""What a block may need that no test has: `<!-- needs: gpu -->` in the line before it. It is checked, word by word."""
 
-RUNS = ("background", "here")
-"""`<!-- runs: background -->`: it goes on while the rest of the page runs; `here`: in the folder of the page."""
+SIMULATORS = ("calvin", "libero", "libero_plus", "mikasa", "simpler")
+"""`<!-- runs: libero -->`: where that simulator is set up (`make test-sims`), shortened."""
+
+RUNS = ("background", "here", "shortened", *SIMULATORS)
+"""`<!-- runs: background -->`: it goes on while the rest of the page runs; `here`: in the folder of the page;
+`shortened`: with fewer trials, updates or steps, see `tests.docs.shortening`."""
 
 FENCE = re.compile(r"^```(\w*)\s*$")
 MARK = re.compile(r"^<!-- (needs|runs): (\S+) -->$")

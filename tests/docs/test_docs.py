@@ -1,17 +1,20 @@
-"""Every command in the documentation runs, or where it needs what a test has not, could be given as it stands."""
+"""Every command in the documentation runs: as it stands, shortened (`tests.docs.shortening`), or, where it needs a
+simulator, in `make test-sims`. What installs things or needs a cluster or a GPU (`CHECKED`) is checked word by word."""
 
 from __future__ import annotations
 
 import os
-import socket
+import signal
 import subprocess
 import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 import yaml
-from PIL import Image
 
 from harness.nightly import read
 from tests.docs.reading import (
@@ -19,6 +22,7 @@ from tests.docs.reading import (
     PAGES,
     ROOT,
     RUNS,
+    SIMULATORS,
     Block,
     blocks,
     commands,
@@ -27,7 +31,10 @@ from tests.docs.reading import (
     validate,
     workflow_commands,
 )
+from tests.docs.running import arrange, as_script, carry_out
 
+CHECKED = {"cluster": 4, "gpu": 1, "install": 10}
+"""Blocks that are only checked, by what they need."""
 EXAMPLES = ROOT / "docs" / "examples"
 
 
@@ -37,7 +44,12 @@ def name(page: Path) -> str:
 
 def runnable(page: Path) -> list[Block]:
     """The blocks of a page that a test runs for real."""
-    return [b for b in blocks(page) if b.language == "sh" and (b.mark is None or b.mark[0] == "runs")]
+    elsewhere = {("runs", simulator) for simulator in SIMULATORS}
+    return [
+        b
+        for b in blocks(page)
+        if b.language == "sh" and (b.mark is None or (b.mark[0] == "runs" and b.mark not in elsewhere))
+    ]
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +70,7 @@ def test_no_command_escapes_the_test(page: Path) -> None:
 def test_every_command_could_be_given(page: Path) -> None:
     for block in blocks(page):
         # What runs for real needs no check here, and may name what only its own shell knows.
-        if block.language in ("sh", "bash") and block.mark is not None and block.mark[0] == "needs":
+        if block.language in ("sh", "bash") and block.mark is not None and block.mark[1] in (*NEEDS, *SIMULATORS):
             for words in commands(block.text):
                 if words[0] in ("memvla", "make", "python") or block.language == "sh":
                     validate_at(block, words)
@@ -73,48 +85,35 @@ def validate_at(block: Block, words: list[str]) -> None:
         raise AssertionError(f"{block}: {' '.join(words)}\n{type(error).__name__}: {error}") from error
 
 
-@pytest.mark.timeout(1200)
+@pytest.fixture(scope="module")
+def warm() -> Iterator[str]:
+    """Where `tests.docs.warm` listens."""
+    with tempfile.TemporaryDirectory(prefix="warm-") as folder:
+        path = Path(folder) / "socket"
+        command = [sys.executable, "-m", "tests.docs.warm", str(path)]
+        with subprocess.Popen(command, cwd=ROOT, start_new_session=True) as process:
+            while not path.exists():
+                assert process.poll() is None
+                time.sleep(0.1)
+            yield str(path)
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("page", [page for page in PAGES if runnable(page)], ids=name)
-def test_every_other_command_runs(page: Path, tmp_path: Path) -> None:
-    port = free_port()
-    picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    Image.fromarray(picture).save(tmp_path / "front.png")
-    script = tmp_path / "page.sh"
-    script.write_text(as_script(page, port))
-    surroundings = {
-        **os.environ,
-        "DOCS": str(ROOT / "docs"),
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-    }
-    command = ["bash", str(script)]
-    ended = subprocess.run(command, cwd=tmp_path, env=surroundings, capture_output=True, text=True, timeout=1100)
-    assert ended.returncode == 0, f"{ended.stdout[-4000:]}\n{ended.stderr[-4000:]}"
+def test_every_command_runs(page: Path, tmp_path: Path, warm: str) -> None:
+    arrange(tmp_path, runnable(page))
+    carry_out(as_script(runnable(page)), tmp_path, warm)
 
 
-def as_script(page: Path, port: int) -> str:
-    """The page as one shell session. Port 8000 becomes a free one; what runs in the background is waited for."""
-    lines = ["set -euo pipefail", "trap 'kill $(jobs -p) 2>/dev/null || true' EXIT"]
-    for block in runnable(page):
-        lines.append(f"echo '--- {block}'")
-        text = block.text.replace("8000", str(port))
-        if block.mark == ("runs", "here"):
-            lines.append(f"cd {page.parent}")
-        if block.mark == ("runs", "background"):
-            ready = f"curl -sf localhost:{port}/readyz >/dev/null"
-            lines += [
-                f"{text} > served.txt 2>&1 &",
-                f"for _ in $(seq 600); do {ready} && break; sleep 0.5; done",
-                ready,
-            ]
-        else:
-            lines.append(text)
-    return "\n".join(lines) + "\n"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def test_few_blocks_are_only_checked_and_every_simulator_runs_its_own() -> None:
+    marks = Counter(block.mark for page in PAGES for block in blocks(page) if block.language in ("sh", "bash"))
+    checked = {mark[1]: many for mark, many in marks.items() if mark and mark[0] == "needs"}
+    assert checked == CHECKED
+    for simulator in SIMULATORS:
+        assert marks["runs", simulator], f"no command on {simulator}"
+        text = (ROOT / "tests" / "sims" / f"test_{simulator}.py").read_text()
+        assert f'documented("{simulator}", ' in text, f"nothing runs the commands on {simulator}"
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if any(b.language == "python" for b in blocks(p))], ids=name)

@@ -191,6 +191,14 @@ def test_check_prints_what_was_checked_and_fails_for_a_broken_policy() -> None:
     assert "FAIL" in bad.stdout
 
 
+def test_check_looks_at_as_many_tasks_of_a_suite_as_it_is_told_to() -> None:
+    done = memvla("check", "suite=point", "check.tasks=1")
+    assert done.returncode == 0, done.stderr
+    assert "\n        1 tasks\n" in done.stdout
+    fails("check", "suite=point", "check.tasks=0", says="check.tasks must be 1 or more, was 0")
+    fails("check", "suite=point", "check.task=1", says="unknown key 'check.task'")
+
+
 @pytest.mark.parametrize(
     ("files", "says"),
     [

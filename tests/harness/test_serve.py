@@ -31,7 +31,7 @@ from harness.serving.settings import ServeSettings, compose_serve
 from policies.base import ActRequest, EpisodeStart, Policy
 from policies.remote import codec
 from policies.vla.images import square_crops
-from suites.protocol import load_suite
+from suites.protocol import SuiteError, load_suite
 
 SUITE = load_suite("lab_memory")
 CALLS = 3
@@ -390,6 +390,14 @@ def test_settings_name_the_nearest_key_and_refuse_what_does_not_hold() -> None:
             compose_serve([*words, word])
     with pytest.raises(ConfigError, match="name a suite"):
         compose_serve(["policy=cogact"])
+
+
+def test_a_suite_of_real_robots_is_served_for_the_station_that_is_named() -> None:
+    words = ["policy=cogact", "suite=real_general"]
+    served = compose_serve([*words, "station=envs.real.simulated", "station.size=32"]).suite.env_spec
+    assert [(camera.name, camera.height) for camera in served.cameras] == [("front", 32), ("wrist", 32)]
+    with pytest.raises(SuiteError, match="cannot import the station 'no_such_arm'"):
+        compose_serve([*words, "station=no_such_arm"])
 
 
 def test_an_openpi_client_that_sends_text_is_told_so_and_parted_from() -> None:

@@ -15,6 +15,7 @@ from reports.manifest import read
 from reports.records import EpisodeRecord, RecordStore
 from reports.report import build
 from suites.protocol import load_suite
+from tests.docs.running import documented
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "assets" / "calvin"
 
@@ -68,3 +69,8 @@ def test_every_gate_of_the_suite_passes() -> None:
     gates = list(check_suite(load_suite("calvin_smoke")))
     assert [gate for gate in gates if gate.passed is not True] == []
     assert len(gates) == 10
+
+
+@pytest.mark.timeout(1800)
+def test_the_documented_commands_run(tmp_path: Path) -> None:
+    documented("calvin", tmp_path)

@@ -14,6 +14,7 @@ from reports.manifest import read
 from reports.records import EpisodeRecord, RecordStore
 from reports.report import build
 from suites.protocol import load_suite
+from tests.docs.running import documented
 
 TASKS = "run.tasks=[pick_up_the_alphabet_soup_and_place_it_in_the_basket,pick_up_the_milk_and_place_it_in_the_basket]"
 
@@ -60,3 +61,8 @@ def test_every_gate_of_the_suite_passes() -> None:
     gates = list(check_suite(load_suite("libero_object")))
     assert [gate for gate in gates if gate.passed is not True] == []
     assert len(gates) == 10
+
+
+@pytest.mark.timeout(1800)
+def test_the_documented_commands_run(tmp_path: Path) -> None:
+    documented("libero", tmp_path)

@@ -16,6 +16,7 @@ from reports.records import RecordStore
 from reports.report import build
 from reports.summary import load
 from suites.protocol import load_suite
+from tests.docs.running import documented
 
 SOUP = "pick_up_the_alphabet_soup_and_place_it_in_the_basket"
 ROBOT = f"{SOUP}_view_0_0_100_0_0_initstate_11"
@@ -55,3 +56,8 @@ def test_every_gate_of_the_suite_passes() -> None:
     gates = list(check_suite(load_suite("libero_plus_goal")))
     assert [gate for gate in gates if gate.passed is False] == []
     assert len(gates) == 10
+
+
+@pytest.mark.timeout(1800)
+def test_the_documented_commands_run(tmp_path: Path) -> None:
+    documented("libero_plus", tmp_path)

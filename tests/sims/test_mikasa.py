@@ -10,6 +10,7 @@ from rich.console import Console
 from harness import run as running
 from harness.config import compose_run
 from reports.records import EpisodeRecord, RecordStore
+from tests.docs.running import documented
 
 TASK = "run.tasks=[remember_color_3]"
 
@@ -39,3 +40,8 @@ def test_the_expert_without_memory_meets_the_same_scenes_and_cannot_know(tmp_pat
     won = [sum(record.outcome == "success" for record in found) for found in (knows, guesses)]
     assert won[0] >= 5
     assert won[1] < won[0]
+
+
+@pytest.mark.timeout(1800)
+def test_the_documented_commands_run(tmp_path: Path) -> None:
+    documented("mikasa", tmp_path)

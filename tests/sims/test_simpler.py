@@ -13,6 +13,7 @@ from harness.config import compose_run
 from harness.runtimes import state_of
 from reports.manifest import read
 from reports.records import RecordStore
+from tests.docs.running import documented
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "assets" / "simpler"
 
@@ -55,3 +56,8 @@ def test_the_google_robot_opens_a_drawer_on_ray_and_is_filmed(tmp_path: Path, mo
     assert (tmp_path / "expert" / record.video).stat().st_size > 5000
     manifest = read(ended.folders[0])
     assert (manifest.suites[0].env["backend"], manifest.suites[0].env["shader"]) == ("simpler_env", "ibl")
+
+
+@pytest.mark.timeout(1800)
+def test_the_documented_commands_run(tmp_path: Path) -> None:
+    documented("simpler", tmp_path)
