@@ -64,7 +64,7 @@ def save_untrained(path: Path, policy: str, suite: str) -> None:
         tokenizer=made.loaded.prompter.tokenizer,
         action=made.spec.action,
         cameras=made.spec.cameras,
-        memory_scope="episode",
+        memory_scope=config.suites[0].protocol.memory_scope,
     )
 
 

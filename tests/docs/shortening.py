@@ -21,7 +21,7 @@ RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("memvla run", QUICK),
     ("memvla run policy=expert*", ("run.trials=4", "run.sample=null")),
     *((f"memvla run suite={simulator}*", ONE_TASK) for simulator in SIMULATORS),
-    *((f"memvla check suite={simulator}*", ("check.tasks=1",)) for simulator in SIMULATORS),
+    *((f"memvla check suite={simulator}*", ("check.tasks=1",)) for simulator in ("libero", "mikasa")),
     ("memvla tune", (STEPS, "cluster.max_batch=2", "cluster=inline")),
     ("memvla robot", ("run.trials=1", STEPS)),
     ("memvla nightly", ("--night=2026-11-24",)),
@@ -41,15 +41,20 @@ RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("python benchmarks/exact_against_fast.py", ("--trials=1",)),
     ("python benchmarks/serving.py", ("--seconds=1", "--clients=2")),
     ("python benchmarks/memory_flat.py", ("--episodes=40", "--alive=2")),
-    ("python benchmarks/growth.py", ("--episodes=20",)),
+    ("python benchmarks/growth.py", ("--episodes=100",)),
     ("python benchmarks/lab_speed.py", ("press_by_colour",)),
 )
 
 
+def fits(words: list[str], rule: str) -> bool:
+    """Whether a command has every word of a rule's left side."""
+    return "--help" not in words and all(any(fnmatchcase(word, sought) for word in words) for sought in rule.split())
+
+
 def shortened(words: list[str]) -> list[str]:
     """The words of a command with those of every rule that fits it."""
-    for fits, instead in RULES:
-        if "--help" not in words and all(any(fnmatchcase(word, sought) for word in words) for sought in fits.split()):
+    for rule, instead in RULES:
+        if fits(words, rule):
             keys = [word.partition("=")[0] for word in instead]
             words = [word for word in words if word.partition("=")[0] not in keys] + list(instead)
     return words

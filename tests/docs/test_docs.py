@@ -32,6 +32,7 @@ from tests.docs.reading import (
     workflow_commands,
 )
 from tests.docs.running import arrange, as_script, carry_out
+from tests.docs.shortening import QUICK, RULES, fits, shortened
 
 CHECKED = {"cluster": 4, "gpu": 1, "install": 10}
 """Blocks that are only checked, by what they need."""
@@ -114,6 +115,20 @@ def test_few_blocks_are_only_checked_and_every_simulator_runs_its_own() -> None:
         assert marks["runs", simulator], f"no command on {simulator}"
         text = (ROOT / "tests" / "sims" / f"test_{simulator}.py").read_text()
         assert f'documented("{simulator}", ' in text, f"nothing runs the commands on {simulator}"
+
+
+def test_shortening_replaces_words_and_leaves_all_others() -> None:
+    words = ["memvla", "run", "suite=lab_memory", "policy=cogact_lab", "run.trials=200", "run.tasks=[press_order]"]
+    assert shortened(words) == [*words[:4], words[5], *QUICK]
+    assert shortened(["memvla", "train", "--help"]) == ["memvla", "train", "--help"]
+    assert shortened(["memvla", "suites"]) == ["memvla", "suites"]
+
+
+@pytest.mark.parametrize("rule", [rule for rule, _ in RULES])
+def test_no_rule_shortens_what_no_page_says(rule: str) -> None:
+    marks = [("runs", how) for how in ("shortened", *SIMULATORS)]
+    texts = [block.text for page in PAGES for block in blocks(page) if block.mark in marks]
+    assert any(fits(words, rule) for text in texts for words in commands(text))
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if any(b.language == "python" for b in blocks(p))], ids=name)
