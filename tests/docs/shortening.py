@@ -55,7 +55,9 @@ def shortened(words: list[str]) -> list[str]:
     """The words of a command with those of every rule that fits it."""
     for rule, instead in RULES:
         if fits(words, rule):
-            keys = [word.partition("=")[0] for word in instead]
+            keys = [
+                word.partition("=")[0] for word in instead if not word.startswith("--")
+            ]  # of options the last holds
             words = [word for word in words if word.partition("=")[0] not in keys] + list(instead)
     return words
 

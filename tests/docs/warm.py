@@ -33,14 +33,20 @@ MOST = 1 << 20
 
 
 def serve(path: str) -> None:
-    """Carry out what is asked for at this socket, one command at a time, until killed."""
+    """Carry out what is asked for at this socket, one command at a time, until killed or left alone by its parent."""
+    parent = os.getppid()
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
         listening.bind(path)
         listening.listen()  # whoever asks already waits
         for name in IMPORTS:
             importlib.import_module(name)
-        while True:
-            with listening.accept()[0] as connection:
+        listening.settimeout(5)
+        while os.getppid() == parent:
+            try:
+                connection = listening.accept()[0]
+            except TimeoutError:
+                continue
+            with connection:
                 told, streams, _, _ = socket.recv_fds(connection, MOST, 3)
                 told += connection.makefile("rb").read()
                 child = os.fork()
