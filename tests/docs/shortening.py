@@ -37,6 +37,7 @@ RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
         ),
     ),
     ("python benchmarks/harness_cost.py", ("--seconds=0.2",)),
+    ("python benchmarks/shared_core.py", ("--seconds=2",)),
     ("python benchmarks/policy_latency.py", ("--calls=4",)),
     ("python benchmarks/exact_against_fast.py", ("--trials=1",)),
     ("python benchmarks/serving.py", ("--seconds=1", "--clients=2")),
