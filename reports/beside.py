@@ -11,7 +11,7 @@ from reports import verdicts
 from reports.pairing import CHAIN
 from reports.records import EpisodeRecord
 from reports.statistics import Interval, mean, success_rate
-from reports.summary import Run
+from reports.summary import Group, Run
 from reports.verdicts import Part, Verdict
 from suites.published import Cell, PaperTable, Published
 
@@ -42,9 +42,9 @@ def flat(table: PaperTable, cell: Cell) -> list[tuple[Cell, float]]:
     ]
 
 
-def episodes(run: Run, cell: Cell) -> list[EpisodeRecord]:
-    """The scored episodes of a run that belong to a column."""
-    found: list[EpisodeRecord] = []
+def groups(run: Run, cell: Cell) -> list[Group]:
+    """The tasks of a run that belong to a column of single rates."""
+    found: list[Group] = []
     for plan in run.manifest.suites:
         if not cell.suite or not fnmatchcase(plan.name, cell.suite):
             continue
@@ -52,8 +52,18 @@ def episodes(run: Run, cell: Cell) -> list[EpisodeRecord]:
             tags = plan.tags.get(group.task or "", {})
             named = not cell.task or cell.task in (group.task, tags.get("published"))
             if named and all(tags.get(key) == value for key, value in cell.tags.items()):
-                found += group.scored
+                found.append(group)
     return found
+
+
+def episodes(run: Run, cell: Cell) -> list[EpisodeRecord]:
+    """The scored episodes of a run that belong to a column."""
+    return [record for group in groups(run, cell) for record in group.scored]
+
+
+def not_covered(run: Run, table: PaperTable, cell: Cell) -> int:
+    """Planned scenes of a column that could not be tried, since the machine lacked something that they need."""
+    return sum(group.not_covered for leaf, _ in flat(table, cell) for group in groups(run, leaf))
 
 
 def ours(run: Run, table: PaperTable, cell: Cell) -> Ours | None:

@@ -136,9 +136,16 @@ def _layout(table: PaperTable, rows: Mapping[str, Mapping[str, Published]], runs
     ]
     for run in runs:
         values = [beside.ours(run, table, cell) for cell in table.cells]
-        cells.append((f"{run.label}, ours", *(_value(v, c) for v, c in zip(values, table.cells, strict=True))))
+        beyond = [beside.not_covered(run, table, cell) for cell in table.cells]
+        shown = [_value(v, c) for v, c in zip(values, table.cells, strict=True)]
+        for k, cell in enumerate(table.cells):
+            if values[k] is None and beyond[k] and not cell.parts:
+                shown[k] = "not covered"
+        cells.append((f"{run.label}, ours", *shown))
         cells.append(("95 % interval", *(_span(v, c) for v, c in zip(values, table.cells, strict=True))))
         cells.append(("episodes", *(_count(v) for v in values)))
+        if any(beyond):
+            cells.append(("scenes not covered", *map(str, beyond)))
     note = "Published numbers as printed. Ours: Wilson's intervals, squared and added for means of rates."
     return Table(table.title, columns, tuple(cells), note=note if runs else "Published numbers as printed.")
 

@@ -120,3 +120,20 @@ def test_an_empty_run_and_a_run_of_voids_have_no_numbers(tmp_path: Path) -> None
     assert document.headline.kind == "incomplete"
     assert rows(document.csv(), "ours") == []
     assert all(document.html(tmp_path).count(word) for word in ("INCOMPLETE", "MemoryVLA++"))
+
+
+def test_a_dimension_that_the_machine_lacks_files_for_is_said_to_be_not_covered(tmp_path: Path) -> None:
+    tags = {"n": "sensor_noise", "a": "objects_layout", "b": "objects_layout", "l": "light_conditions"}
+    made = plan(
+        "libero_plus",
+        tags,
+        tags={task: {"dimension": dimension} for task, dimension in tags.items()},
+        not_covered={"needs the archive": ["b", "l"]},
+    )
+    scored = [record(suite="libero_plus", task="n"), record("failure", suite="libero_plus", task="a")]
+    layout = build("libero_plus/zero_shot", [run_folder(tmp_path / "x", manifest("x", [made]), scored)]).tables[0]
+    titles = [column.title for column in layout.columns[1:]]
+    ours = {row[0]: dict(zip(titles, row[1:], strict=True)) for row in layout.rows[-4:]}
+    assert ours["x, ours"] == dict.fromkeys(titles, "–") | {"Noise": "100.0", "Layout": "0.0", "Light": "not covered"}
+    assert ours["episodes"] == dict.fromkeys(titles, "–") | {"Noise": "1/1", "Layout": "0/1"}
+    assert ours["scenes not covered"] == dict.fromkeys(titles, "0") | {"Layout": "1", "Light": "1", "Average": "2"}
