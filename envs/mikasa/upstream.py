@@ -37,6 +37,7 @@ def build(env_id: str, size: int, renderer: str) -> Any:
     # Upstream looks for the bulb beside this file, where the package leaves it out.
     shapes.__file__ = str(place(ASSETS, os.environ["MS_ASSET_DIR"]) / Path(BULB.into).parent / "shapes.py")
     maniskill.kept_renderer(renderer)
+    maniskill.spare_the_collector()
     torch.set_num_threads(1)  # tiny tensors: more threads only get in the way of other workers
     made = gymnasium.make(
         env_id,

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from scipy.spatial.transform import Rotation
 
 from envs.base import VLAEnv
-from envs.maniskill.render import choose_renderer, kept_renderer
+from envs.maniskill.render import choose_renderer, kept_renderer, spare_the_collector
 from envs.simpler.assets import BRIDGE, ROBOT, digest, maniskill3_files, marks
 from envs.simpler.bridge import BridgeTask, check_trial, facts
 from envs.simpler.robot import description
@@ -159,6 +159,7 @@ def build(found: BridgeTask, renderer: str, robot: Path) -> Any:
 
     logger.setLevel("ERROR")
     kept_renderer(renderer)
+    spare_the_collector()
     torch.set_num_threads(1)  # tiny tensors: more threads only get in the way of other workers
     kind = REGISTERED_ENVS[found.maniskill3].cls
     base_env.WidowX250SBridgeDatasetFlatTable.urdf_path = str(robot)  # the one at the sink is a kind of it

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
@@ -93,6 +95,15 @@ def test_a_scene_has_one_hash_in_any_order_and_in_another_process(blind: MikasaE
     done = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=True)
     told = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("hash ")]
     assert told == [forward[scene] for scene in scenes[::3]]
+
+
+def test_libraries_are_set_aside_from_garbage_collection_and_scenes_are_not(blind: MikasaEnv) -> None:
+    reset(blind, "remember_color_3")
+    first = weakref.ref(blind._env.scene)
+    reset(blind, "remember_color_3", 1)
+    reset(blind, "remember_color_3", 2)
+    assert first() is None
+    assert gc.get_freeze_count() > 100_000
 
 
 def test_twenty_trials_are_twenty_scenes_with_every_answer_among_them(blind: MikasaEnv) -> None:
