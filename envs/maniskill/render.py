@@ -53,7 +53,7 @@ def spare_the_collector() -> None:
     """Set what the imports brought aside from garbage collection, once a process and before a scene is built.
 
     ManiSkill collects garbage at every reset (`BaseEnv._clear`), and that went through all objects of all libraries,
-    which last as long as the process: 0.18 s of a reset of 0.26. Scenes are still collected.
+    which last as long as the process: 0.14 s of a reset of 0.18. Scenes are still collected.
     """
     gc.collect()
     gc.freeze()
