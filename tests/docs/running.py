@@ -37,7 +37,7 @@ def documented(simulator: str, folder: Path) -> None:
 
 def arrange(folder: Path, wanted: Iterable[Block]) -> None:
     """What pages take for granted: the folders of a clone, a picture, and the checkpoints that they name."""
-    for name in ("benchmarks", "policies"):
+    for name in ("benchmarks", "envs", "harness", "policies", "reports", "suites"):
         (folder / name).symlink_to(ROOT / name)
     picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     Image.fromarray(picture).save(folder / "front.png")

@@ -12,11 +12,8 @@ from harness import run as running
 from harness.config import compose_run
 from harness.runtimes import state_of
 from reports.manifest import read
-from reports.records import RecordStore
-from tests.docs.running import documented
-
-
 from reports.records import EpisodeRecord, RecordStore
+from tests.docs.running import documented
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "assets" / "simpler"
 
