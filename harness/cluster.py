@@ -468,10 +468,24 @@ class RayCluster(Cluster):
             self._sockets.cleanup()
 
 
-def _children() -> set[int]:
-    """Processes that this one started and that live."""
-    found = [path.read_text().split() for path in Path("/proc/self/task").glob("*/children")]
-    return {int(number) for group in found for number in group}
+def _children(of: int | str = "self") -> set[int]:
+    """Processes that this one, or the one named, started and that live."""
+    found = set()
+    for path in Path("/proc", str(of), "task").glob("*/children"):
+        with contextlib.suppress(OSError):  # it ended in between
+            found |= {int(number) for number in path.read_text().split()}
+    return found
+
+
+def kill_descendants() -> None:
+    """End all processes below this one at once. Ray's agents notice only after a minute that their node is gone."""
+    below, found = _children(), set[int]()
+    while below:
+        found |= below
+        below = {child for process in below for child in _children(process)} - found
+    for process in found:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
 
 
 def _private_folder() -> tempfile.TemporaryDirectory[str]:

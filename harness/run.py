@@ -17,7 +17,7 @@ from rich.table import Table
 
 from harness import driver
 from harness.assets import require_assets
-from harness.cluster import Cluster, InlineCluster, RayCluster
+from harness.cluster import Cluster, InlineCluster, RayCluster, kill_descendants
 from harness.config import RunConfig
 from harness.plan import scenes
 from harness.progress import Progress, say_command
@@ -103,18 +103,21 @@ def started(config: RunConfig, console: Console) -> Iterator[Cluster]:
 
 @contextmanager
 def _heeding_signals(console: Console) -> Iterator[None]:
-    """Ctrl-C or SIGTERM once: KeyboardInterrupt, and everything is ended in order. Twice: this process ends at once.
+    """Ctrl-C or SIGTERM once: KeyboardInterrupt, and everything is ended in order. Twice: this process ends at once,
+    and all that it started.
 
-    What it started ends with it then: Ray's processes die with their parent. Handlers last until the process has ended
-    in order, so that a second Ctrl-C counts while workers are being stopped.
+    Handlers last until the process has ended in order, so that a second Ctrl-C counts while workers are being stopped.
     """
     kinds = [kind for kind in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(kind) is not signal.SIG_IGN]
     if threading.current_thread() is not threading.main_thread():
         kinds = []
 
     def second(*_: object) -> None:
+        for kind in kinds:
+            signal.signal(kind, signal.SIG_IGN)
         console.show_cursor()
         console.print("\nstopped at once: finished episodes are recorded, the same command runs the rest")
+        kill_descendants()
         os._exit(INTERRUPTED)
 
     def first(*_: object) -> None:
