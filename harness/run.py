@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from harness.runtimes import require
 from harness.throughput import expect, known
 
 OK, NOT_COVERED, INTERRUPTED = 0, 2, 130
+SHOW_CURSOR = "\x1b[?25h"
 
 # Seconds per episode where nothing has been measured here yet: rough figures for a dry run on two CPU cores.
 GUESS_S = {"lab": 0.2, "libero": 30.0}
@@ -115,8 +116,11 @@ def _heeding_signals(console: Console) -> Iterator[None]:
     def second(*_: object) -> None:
         for kind in kinds:
             signal.signal(kind, signal.SIG_IGN)
-        console.show_cursor()
-        console.print("\nstopped at once: finished episodes are recorded, the same command runs the rest")
+        said = "\nstopped at once: finished episodes are recorded, the same command runs the rest\n"
+        # Straight to the terminal: this may have cut short a line that was being printed, and what waits behind that
+        # line in the console's buffer would never come out.
+        with suppress(OSError, ValueError):
+            os.write(console.file.fileno(), f"{SHOW_CURSOR if console.is_terminal else ''}{said}".encode())
         kill_descendants()
         os._exit(INTERRUPTED)
 
