@@ -45,6 +45,7 @@ class VLAEnv(gymnasium.Env[dict[str, Any], npt.NDArray[np.float32]]):
         low, high = -bound, bound.copy()
         low[-1], high[-1] = min(grip.open, grip.closed), max(grip.open, grip.closed)
         self.action_space = gymnasium.spaces.Box(low, high, dtype=np.float32)
+        self._spaces: dict[tuple[str, ...], gymnasium.spaces.Dict] = {}
         self.observation_space = self._space()
 
     # ------------------------------------------------------------------ what the engine calls
@@ -169,6 +170,12 @@ class VLAEnv(gymnasium.Env[dict[str, Any], npt.NDArray[np.float32]]):
         return known[name] if name in known else self.draw(name)
 
     def _space(self) -> gymnasium.spaces.Dict:
+        """Kept, since every episode selects again and Gymnasium spends milliseconds on a space of texts."""
+        if self._cameras not in self._spaces:
+            self._spaces[self._cameras] = self._new_space()
+        return self._spaces[self._cameras]
+
+    def _new_space(self) -> gymnasium.spaces.Dict:
         spaces = gymnasium.spaces
         cameras: dict[str, gymnasium.Space[Any]] = {
             name: spaces.Box(0, 255, (c.height, c.width, 3), np.uint8)
