@@ -23,6 +23,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from policies.memoryvla.memory import GateFusion, RetrievalBlock
 from policies.vla.config import ImaginationOptions
+from policies.vla.sinusoid import sinusoid
 
 # diffusers' constructors carry no types.
 UNet: Any = diffusers.UNetSpatioTemporalConditionModel
@@ -245,10 +246,11 @@ def _told(noisy: Tensor, given: Tensor) -> Tensor:
 
 class FeaturePyramid(nn.Module):
     """The maps of all levels as one at the second's resolution: 1x1 to d, coarser added up-sampled, finer pooled, 3x3.
-    With a learned embedding of the imagined step."""
+    With a learned embedding of the imagined step, and where `encodes` a fixed code of the position."""
 
-    def __init__(self, widths: tuple[int, ...], width: int, horizon: int) -> None:
+    def __init__(self, widths: tuple[int, ...], width: int, horizon: int, *, encodes: bool = False) -> None:
         super().__init__()
+        self.encodes = encodes
         self.lateral = nn.ModuleList(nn.Conv2d(channels, width, 1) for channels in widths)
         self.smooth = nn.Conv2d(width, width, 3, padding=1)
         self.steps = nn.Parameter(torch.randn(horizon, 1, width) * 0.02)
@@ -266,7 +268,16 @@ class FeaturePyramid(nn.Module):
                 each = functional.adaptive_avg_pool2d(each, size)
             joined.append(each)
         tokens: Tensor = self.smooth(torch.stack(joined).sum(0)).flatten(2).transpose(1, 2)
+        if self.encodes:
+            tokens = tokens + position_code(size, tokens.shape[-1], tokens.device).to(tokens.dtype)
         return tokens.reshape(len(maps[0]), horizon, *tokens.shape[1:]) + self.steps
+
+
+def position_code(side: int, width: int, device: torch.device) -> Tensor:
+    """Sinusoids of row and column [side * side, width], half of the channels each. Without it attention over a map
+    knows what is imagined, and where only as far as the world model's features themselves tell."""
+    line = sinusoid(torch.arange(side, device=device), width // 2)
+    return torch.cat([line.repeat_interleave(side, 0), line.repeat(side, 1)], dim=1)
 
 
 class FormerLayer(nn.Module):
@@ -301,7 +312,7 @@ class Imagination(nn.Module):
         super().__init__()
         self.options = options
         self.world = WorldModel(options)
-        self.pyramid = FeaturePyramid(self.world.widths, width, options.horizon)
+        self.pyramid = FeaturePyramid(self.world.widths, width, options.horizon, encodes=options.position_encoding)
         self.queries = nn.Parameter(torch.randn(options.horizon, options.queries, width) * 0.02)
         self.former = nn.ModuleList(FormerLayer(width, options.former_heads) for _ in range(options.layers))
         self.former_norm = nn.LayerNorm(width)

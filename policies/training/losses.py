@@ -68,7 +68,8 @@ class PolicyTraining(nn.Module):
     """A policy network with what training needs around it: `forward(batch)` gives its losses.
 
     goal_weight: of the loss of `GoalHead` on the cognition token (0: none); seen_weight: of that on the perceptual
-    tokens as the action expert sees them (0: none; CogACT's sees none).
+    tokens as the action expert sees them (0: none; CogACT's sees none); imagined_weight: of that on the imagination
+    former's tokens alone (0: none; only MemoryVLA++ has them).
     """
 
     def __init__(
@@ -78,12 +79,18 @@ class PolicyTraining(nn.Module):
         *,
         goal_weight: float = 0.0,
         seen_weight: float = 0.0,
+        imagined_weight: float = 0.0,
         bins: int = 24,
     ) -> None:
         super().__init__()
         self.network: Any = network  # one of the families' networks, which share no class
         self.config = config
-        self.weights = {"goal": goal_weight, "goal_now": goal_weight, "goal_seen": seen_weight}
+        self.weights = {
+            "goal": goal_weight,
+            "goal_now": goal_weight,
+            "goal_seen": seen_weight,
+            "goal_imagined": imagined_weight,
+        }
         self.goal = GoalHead(config, bins) if goal_weight else None
         # Told before memory too: a frame that shows a cue must itself say where it leads, or nothing would reward
         # storing it (entries are detached).
@@ -92,11 +99,14 @@ class PolicyTraining(nn.Module):
         # And told by the perceptual tokens, which alone hold what was imagined: the action expert's attention to them
         # starts silent, and little else would tell a small model to make imagination legible.
         self.goal_seen = GoalHead(config, bins, config.perception) if seen_weight and remembers else None
+        # And by what was imagined before it is mixed with what was seen, which is learned by heart sooner.
+        imagines = isinstance(network, MemoryVLANetwork) and network.imagination is not None
+        self.goal_imagined = GoalHead(config, bins, config.perception) if imagined_weight and imagines else None
 
     def forward(self, batch: PolicyBatch) -> dict[str, Tensor]:
         """`loss` and its parts, each the mean over the frames of the whole batch once processes are averaged."""
         seen, vision = self.network.vlm(batch.inputs)
-        cognition, perception = self._remember(seen, vision, batch)
+        cognition, perception, imagined = self._remember(seen, vision, batch)
         parts = {"action": self._action_loss(cognition, perception, batch)}
         if self.goal is not None:
             parts["goal"] = self.goal.loss(cognition, batch)
@@ -104,24 +114,30 @@ class PolicyTraining(nn.Module):
             parts["goal_now"] = self.goal_now.loss(seen, batch)
         if self.goal_seen is not None and perception is not None:
             parts["goal_seen"] = self.goal_seen.loss(perception, batch)
+        if self.goal_imagined is not None and imagined is not None:
+            parts["goal_imagined"] = self.goal_imagined.loss(imagined.flatten(1, 2), batch)
         loss = parts["action"]
         for name, weight in self.weights.items():
             if name in parts:
                 loss = loss + weight * parts[name]
         return {"loss": loss, **{name: part.detach() for name, part in parts.items()}}
 
-    def _remember(self, seen: Tensor, vision: Tensor, batch: PolicyBatch) -> tuple[Tensor, Tensor | None]:
-        """Cognition token [N, 1, D] and perceptual tokens [N, P, d] after memory and imagination."""
+    def _remember(
+        self, seen: Tensor, vision: Tensor, batch: PolicyBatch
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Cognition token [N, 1, D] and perceptual tokens [N, P, d] after memory and imagination, and the imagined
+        tokens [N, K, Nq, d]."""
         network = self.network
         if not isinstance(network, MemoryVLANetwork):
-            return seen, None
+            return seen, None, None
         tokens = {"cognitive": seen, "perceptual": network.memory.per_compr(vision, self.config.views)}
         for name, bank in network.memory.banks.items():
             tokens[name] = _from_grid(bank.train_episodes(*_to_grid(tokens[name], batch)), batch)
-        perception = tokens["perceptual"]
+        perception, imagined = tokens["perceptual"], None
         if network.imagination is not None:
-            perception = network.imagination.integrate(perception, network.imagination.condense(self._maps(batch)))
-        return tokens["cognitive"], perception
+            imagined = network.imagination.condense(self._maps(batch))
+            perception = network.imagination.integrate(perception, imagined)
+        return tokens["cognitive"], perception, imagined
 
     def _maps(self, batch: PolicyBatch) -> list[Tensor]:
         """The world model's features of every frame, computed now unless they were before."""

@@ -118,6 +118,7 @@ def policy_stage(
     noisier: bool = False,
     goal_weight: float = 0.0,
     seen_weight: float = 0.0,
+    imagined_weight: float = 0.0,
     goal_bins: int = 24,
     augment: bool = False,
     card: str = "",
@@ -135,10 +136,10 @@ def policy_stage(
     sampler: `calls` (whole episodes at the frames of policy calls), `group` or `stream` (section 4.3 of the paper's
     training); pieces: episodes a batch (`stream`: streams side by side); longest: most frames of each; weights: of
     tasks (`calls`) or datasets; repeats: noisings of a frame; drop: share of dropped conditions; noisier: draw noisier
-    diffusion steps more often; goal_weight, seen_weight, goal_bins: of the losses on where the hand acts next, told
-    by the cognition token and by the perceptual tokens; augment: pictures are cropped and recoloured at random; half:
-    weights are saved in float16; dreams: what the world model imagines from every frame is computed once, from so many
-    noises (0: anew in every update).
+    diffusion steps more often; goal_weight, seen_weight, imagined_weight, goal_bins: of the losses on where the hand
+    acts next, told by the cognition token, by the perceptual tokens and by the imagined ones; augment: pictures are
+    cropped and recoloured at random; half: weights are saved in float16; dreams: what the world model imagines from
+    every frame is computed once, from so many noises (0: anew in every update).
 
     Raises PolicyError or DemoError for options and data that do not go together.
     """
@@ -159,12 +160,19 @@ def policy_stage(
         repeats=repeats,
         drop=drop,
         noisier=noisier,
-        waypoint_bins=goal_bins if goal_weight or seen_weight else 0,
+        waypoint_bins=goal_bins if goal_weight or seen_weight or imagined_weight else 0,
         world_prompter=told,
         dream_shape=network.imagination.world.noise_shape if told and not dreams else (),
         augment=Augmentation() if augment else None,
     )
-    training = PolicyTraining(network, config, goal_weight=goal_weight, seen_weight=seen_weight, bins=goal_bins)
+    training = PolicyTraining(
+        network,
+        config,
+        goal_weight=goal_weight,
+        seen_weight=seen_weight,
+        imagined_weight=imagined_weight,
+        bins=goal_bins,
+    )
     if state:
         scale_state(network.vlm, maker)
     prepare(training, start=start, grounding=grounding, world=world)

@@ -164,7 +164,8 @@ class ImaginationOptions:
     channels of the VAE's levels, each but the last halving the picture; text_*: the CLIP text encoder; frames: frames
     the UNet imagines; fps: told to it; schedule: denoising steps of a whole sampling; steps: how many of them are run
     (1: the first, from pure noise); horizon: imagined frames K that are used, the first ones; queries: tokens a frame
-    after the imagination former; layers, former_heads: of that former; integration: `gate` (memory-guided attention
+    after the imagination former; layers, former_heads: of that former; position_encoding: the former is told where in
+    the picture a feature lies (the paper names no such code); integration: `gate` (memory-guided attention
     and gate) or `add`; keep_bias: starting bias of the gate towards the tokens without imagination (4 to start from a
     MemoryVLA checkpoint).
     """
@@ -188,6 +189,7 @@ class ImaginationOptions:
     queries: int = 16
     layers: int = 2
     former_heads: int = 8
+    position_encoding: bool = False
     integration: str = "gate"
     keep_bias: float = 0.0
 

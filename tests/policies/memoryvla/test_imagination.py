@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from policies.memoryvla.imagination import FeaturePyramid, FormerLayer, Imagination, WorldModel
+from policies.memoryvla.imagination import FeaturePyramid, FormerLayer, Imagination, WorldModel, position_code
 from policies.memoryvla.policy import memoryvla_pp
 from policies.vla.config import LAB_IMAGINATION, ImaginationOptions
 from policies.vla.language import WorldPrompter, lab_tokenizer
@@ -107,6 +107,23 @@ def test_a_shorter_horizon_uses_the_first_frames() -> None:
     short.load_state_dict({**state, "steps": state["steps"][:2]})
     close(short(maps), long(maps)[:, :2], 1e-6)
     assert long(maps).shape == (2, 4, 64, 96)
+
+
+def test_only_with_a_position_code_does_it_matter_where_something_is_imagined() -> None:
+    """Attention alone cannot tell: the former's tokens stay as they are when the positions of a map change places."""
+    torch.manual_seed(0)
+    plain, told = FeaturePyramid((64, 32, 32), 96, 4), FeaturePyramid((64, 32, 32), 96, 4, encodes=True)
+    told.load_state_dict(plain.state_dict())
+    maps = imagination().world.imagine(*given())
+    code = (told(maps) - plain(maps))[0, 0].detach()
+    close(code, position_code(8, 96, code.device), 1e-5)
+    assert float(torch.cdist(code, code).add(torch.eye(64)).min()) > 0.1
+    layer, queries, shuffled = FormerLayer(96, 4), torch.randn(2, 4, 3, 96), torch.randperm(64)
+    with torch.no_grad():
+        seen = plain(maps)
+        close(layer(queries, seen[:, :, shuffled]), layer(queries, seen), 1e-5)
+        moved = layer(queries, seen[:, :, shuffled] + code) - layer(queries, seen + code)
+    assert float(moved.abs().max()) > 1e-3
 
 
 def test_space_attention_stays_in_its_step_and_time_attention_mixes_steps() -> None:

@@ -81,7 +81,7 @@ def test_what_conditions_the_action_in_training_is_what_conditions_it_when_actin
     training = PolicyTraining(network, config).eval()
     with torch.no_grad():
         seen, vision = network.vlm(batch.inputs)
-        cognition, perception = training._remember(seen, vision, batch)
+        cognition, perception, _ = training._remember(seen, vision, batch)
         stores = network.memory.new_stores(batch.grid[0]) if family != "cogact" else {}
         for n, place in enumerate(batch.place.tolist()):
             slot = torch.tensor([place // batch.grid[1]])
@@ -112,6 +112,26 @@ def test_gradient_reaches_every_trained_weight_and_none_of_the_world_model() -> 
     frozen = [n for n, p in training.named_parameters() if not p.requires_grad]
     assert frozen
     assert all(n.startswith("network.imagination.world.") for n in frozen)
+
+
+def test_the_loss_on_what_was_imagined_teaches_imagination_alone() -> None:
+    config = config_of("memoryvla_pp")
+    training = PolicyTraining(network_of(config), config, imagined_weight=0.5, bins=12)
+    parts = training(batch_of(config))
+    assert float(parts["loss"]) == pytest.approx(float(parts["action"] + 0.5 * parts["goal_imagined"]))
+    assert training.goal_imagined is not None
+    batch = batch_of(config)
+    imagined = training.network.imagination.condense(training._maps(batch)).flatten(1, 2)
+    training.goal_imagined.loss(imagined, batch).backward()
+    reached = {n.split(".")[1] for n, p in training.named_parameters() if p.grad is not None and "network." in n}
+    assert reached == {"imagination"}
+
+
+@pytest.mark.parametrize("family", ["cogact", "memoryvla"])
+def test_who_imagines_nothing_has_no_loss_on_it(family: str) -> None:
+    config = config_of(family)
+    training = PolicyTraining(network_of(config), config, imagined_weight=0.5, bins=12)
+    assert set(training(batch_of(config))) == {"loss", "action"}
 
 
 def test_a_few_updates_on_one_batch_lower_its_loss() -> None:
