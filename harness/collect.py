@@ -69,6 +69,9 @@ class CollectSettings:
     """These steps are recorded too, with the policy's labels."""
     beta: float = 0.0
     """With a learner: share of its calls in which the policy drives instead."""
+    takeover: bool = False
+    """The learner drives the off-course steps, the policy all that follow: coherent labels from where the learner ends
+    up."""
     play: bool = False
     """Random motion without labels, for the world model; no policy is needed."""
     speed: float = 0.6
@@ -76,7 +79,7 @@ class CollectSettings:
     turning: float = 1.0
     """How strong noise and random motion are on the turns, compared with the translation."""
     keep_failed: bool | None = None
-    """Keep episodes without success too (None: only with a learner and in play)."""
+    """Keep episodes without success too (None: only where a learner drives to the end, and in play)."""
     drop_noops: bool = False
     """Leave out steps in which nothing is commanded."""
     drop_still: bool = False
@@ -99,7 +102,7 @@ class CollectConfig:
     @property
     def keeps_failed(self) -> bool:
         asked = self.collect.keep_failed
-        learner = self.run.policies[0].options["learner"] is not None
+        learner = self.run.policies[0].options["learner"] is not None and not self.collect.takeover
         return (self.collect.play or learner) if asked is None else asked
 
 
@@ -222,6 +225,11 @@ def _recorder(
 
     if settings.play and learner is not None:
         raise ConfigError("collect.play=true records random motion: leave learner= out")
+    if settings.takeover and (learner is None or not settings.off_course or settings.beta):
+        raise ConfigError(
+            "collect.takeover=true lets a learner drive the off-course steps and the policy all others: it needs "
+            "learner=NAME and collect.off_course=SHARE, and no collect.beta"
+        )
     seeds = {suite.protocol.scene_seed for suite in config.suites}
     options = {
         "folder": str((Path(settings.dir) / "recording" / EPISODES).resolve()),
@@ -230,6 +238,7 @@ def _recorder(
         "learner": plain(learner),
         **({"execute": _positive("protocol.execute", execute[-1])} if execute else {}),
         **({"turning": settings.turning} if settings.turning != 1 else {}),
+        **({"takeover": True} if settings.takeover else {}),
         "beta": settings.beta,
         "cameras": list(settings.cameras) or None,
         "speed": settings.speed,

@@ -143,7 +143,8 @@ class RecordingPolicy(Policy):
 
     demonstrator, learner: `{name, target, options}` of a policy; execute: actions of the learner carried out per call
     (None: as the suite's protocol says, else the learner); beta: share of the learner's calls in which the demonstrator
-    drives instead (DAgger); folder: where episodes are written; cameras: recorded ones (None: all);
+    drives instead (DAgger); takeover: the learner drives the off-course steps in place of random motion, and the
+    demonstrator all that follow; folder: where episodes are written; cameras: recorded ones (None: all);
     speed: of random motion; turning: how strong it and the noise are on turns, compared with the translation;
     gripper_change: how often random motion opens or closes, per step. Raises PolicyError, before anything runs, for a
     demonstrator that must be executed several steps at a time, and for noise on actions that have no limit.
@@ -159,6 +160,7 @@ class RecordingPolicy(Policy):
         learner: Mapping[str, Any] | None = None,
         execute: int | None = None,
         beta: float = 0.0,
+        takeover: bool = False,
         cameras: Sequence[str] | None = None,
         disturbance: Mapping[str, Any] | None = None,
         speed: float = 0.6,
@@ -168,6 +170,7 @@ class RecordingPolicy(Policy):
         self._context, self._folder, self._scene_seed = context, Path(folder), scene_seed
         self._disturbance = Disturbance(**(disturbance or {}))
         self._beta, self._speed, self._gripper_change = beta, speed, gripper_change
+        self._takeover = takeover
         env = context.env
         self._action: ActionSpec = replace(env.action, gripper=OPEN_IS_ONE)
         self._shares = np.repeat([1.0, turning], [3, env.action.rotation.size])
@@ -257,9 +260,13 @@ class RecordingPolicy(Policy):
     def _answer(self, request: ActRequest) -> ActReply:
         session, seen = self._live.of(request.episode), request.observation
         label = self._label(request.episode, seen)
+        before = session.pushed < session.push
         pushing = self._pushing(session, seen)
-        if pushing or label is None:
+        if label is None or (pushing and not self._takeover):
             done = self._wandered(session, label)
+        elif self._takeover:
+            own = self._learners(session, seen) if before else label  # asked while it waits too: it sees the cues
+            done = self._disturbed(session, own if pushing else label)
         else:
             done = self._disturbed(session, self._chosen(session, seen, label))
         if not pushing or self._disturbance.off_course_recorded:
@@ -277,16 +284,21 @@ class RecordingPolicy(Policy):
 
     def _chosen(self, session: Session, seen: Observation, label: Floats) -> Floats:
         """The learner's action where it drives, else the demonstrator's."""
-        learner, episode = self._learner, session.start.episode
-        if learner is None:
+        if self._learner is None:
             return label
-        if learner.due(episode):
+        if self._learner.due(session.start.episode):
             session.by_learner = session.chance.random() >= self._beta
-        own = self._to_label[1](learner.act(episode, seen)[None])[0]
+        own = self._learners(session, seen)
         return own if session.by_learner else label
 
+    def _learners(self, session: Session, seen: Observation) -> Floats:
+        """What the learner does now, in the recorded convention, float32 [A]."""
+        assert self._learner is not None
+        own: Floats = self._to_label[1](self._learner.act(session.start.episode, seen)[None])[0]
+        return own
+
     def _pushing(self, session: Session, seen: Observation) -> bool:
-        """Whether random motion drives this step. It waits until the simulator takes commands (`locked`)."""
+        """Whether this step is a push, by random motion or a learner. It waits until the simulator takes commands."""
         locked = (seen.privileged or {}).get("locked")
         if session.pushed >= session.push or (locked is not None and bool(locked[0])):
             return False
@@ -352,7 +364,8 @@ class RecordingPolicy(Policy):
 
     def _episode(self, session: Session) -> Episode:
         episode = session.start.episode
-        kind = "play" if self._expert is None else "relabelled" if self._learner else "demonstration"
+        relabelled = self._learner is not None and not self._takeover
+        kind = "play" if self._expert is None else "relabelled" if relabelled else "demonstration"
         return Episode(
             suite=episode.suite,
             task=episode.task,

@@ -110,7 +110,7 @@ def features_of(shape: Shape) -> Any:
         "attempt": number,
         "seed": number,
         "scene_seed": number,
-        "pushed": feature.Scalar(np.int64, doc="steps driven by random motion to begin off course"),
+        "pushed": feature.Scalar(np.int64, doc="steps driven by random motion or a learner to begin off course"),
         "success": scalar(np.bool_),
     }
     return feature.FeaturesDict({"steps": feature.Dataset(steps), "episode_metadata": metadata})

@@ -241,6 +241,41 @@ def test_beta_is_the_share_of_calls_in_which_the_expert_drives(tmp_path: Path) -
     assert set(lengths) == {1}, "who drives changes with the learner's calls only"
 
 
+def test_the_expert_takes_over_where_the_learner_has_led(tmp_path: Path) -> None:
+    """The learner's steps are not recorded, and what is recorded was carried out by the expert, label by label."""
+    words = (*PRESS, "collect.trials=3", "learner=random", "learner.chunk=4", "collect.takeover=true")
+    words = (*words, "collect.off_course=1", "collect.off_course_steps=10")
+    assert run(tmp_path / "led", *words, "learner.scale=0.7") == 0
+    assert run(tmp_path / "still", *words, "learner.scale=0") == 0
+    run(tmp_path / "own", *PRESS, "collect.trials=3")
+    own = [episode["observation"]["state"][0, :3] for episode in steps_of(tmp_path / "own")]
+    for name, moved in (("led", True), ("still", False)):
+        episodes = steps_of(tmp_path / name)
+        assert len(episodes) == 3
+        for episode, begun in zip(episodes, own, strict=True):
+            assert episode["kind"] == b"demonstration"
+            assert 3 <= episode["pushed"] == episode["timestep"][0] <= 10
+            np.testing.assert_allclose(episode["executed_action"][:, :6], episode["action"][:, :6], atol=1e-6)
+            off = np.linalg.norm(episode["observation"]["state"][0, :3] - begun)
+            assert (off > 0.02) if moved else (off < 0.01)
+
+
+def test_a_learner_that_is_taken_over_from_has_seen_the_cue(tmp_path: Path) -> None:
+    """Its memory needs the frames in which the simulator takes no commands, though it does not drive in them."""
+    notes = tmp_path / "notes"
+    words = ("suite=lab_memory", "policy=expert", "collect.tasks=[remember_colour_3]", "cluster=inline")
+    words = (*words, "collect.trials=1", "learner=slow", f"learner.notes={notes}", "learner.sleep=0")
+    words = (*words, "collect.takeover=true", "protocol.execute=1")
+    assert run(tmp_path / "d", *words, "collect.off_course=1", "collect.off_course_steps=3") == 0
+    (episode,) = steps_of(tmp_path / "d")
+    times = episode["timestep"]
+    gap = int(np.flatnonzero(np.diff(times) > 1)[0])
+    assert times[0] == 0
+    assert times[gap] > 0
+    assert times[gap + 1] - times[gap] == 1 + episode["pushed"] == 4
+    assert len(notes.read_text().splitlines()) == times[gap + 1], "a call for every step until it is taken over from"
+
+
 def test_play_videos_have_no_labels(tmp_path: Path) -> None:
     words = ("suite=lab_imagination", "collect.tasks=[catch_puck]", "cluster=inline", "collect.trials=2")
     run(tmp_path / "d", *words, "collect.play=true")
@@ -323,6 +358,8 @@ def test_an_episode_whose_file_is_gone_is_named(tmp_path: Path) -> None:
         (["policy=expert", "collect.dir=d", "learner.scale=1"], "without learner=NAME"),
         (["policy=expert,random", "collect.dir=d"], "one policy"),
         (["policy=expert", "collect.dir=d", "collect.drop_still=true", "collect.noise=0.1"], "drop_still"),
+        (["policy=expert", "collect.dir=d", "collect.takeover=true", "collect.off_course=1"], "needs learner=NAME"),
+        (["policy=expert", "collect.dir=d", "collect.takeover=true", "learner=random"], "and collect.off_course=SHARE"),
         (["collect.dir=d"], "name a policy"),
     ],
 )
