@@ -76,7 +76,7 @@ def host(keys: tuple[bytes, bytes], pipe: Any) -> None:
 
 def measure(path: str, ask: Callable[[str, int, Any], bytes]) -> None:
     """Print a line for each codec. They take turns at each call, so that other work on the machine meets all alike."""
-    calls, known = np.load(path)["calls"], codecs()
+    calls, known = np.load(path, allow_pickle=False)["calls"], codecs()
     size = calls.shape[1]
     times: dict[str, list[float]] = {name: [] for name in known}
     sizes: dict[str, list[int]] = {name: [] for name in known}

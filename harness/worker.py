@@ -169,10 +169,14 @@ def name_gpu(surroundings: MutableMapping[str, str]) -> None:
 
 
 def rss_mb() -> float:
-    """Resident memory of this process in MiB; the peak where the system does not tell the present value."""
+    """Resident memory of this process in MiB that no file backs; where the system tells no more, its peak.
+
+    Pages of libraries come and go as the system needs room: they would hide growth, or look like it.
+    """
     try:
         with open("/proc/self/statm") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+            resident, shared = (int(pages) for pages in file.read().split()[1:3])
+            return (resident - shared) * os.sysconf("SC_PAGE_SIZE") / 2**20
     except OSError:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
