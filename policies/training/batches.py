@@ -78,6 +78,11 @@ class Waypoints:
         margin = 0.05 * (high - low) + 0.01
         return cls((low - margin).astype(np.float32), (high + margin).astype(np.float32), bins)
 
+    def covers(self, found: Sequence[Floats]) -> bool:
+        """Whether all these waypoints [T, 3] lie on the grid; those beyond would be told as its edge."""
+        every = np.concatenate(found)
+        return bool((every >= self.low).all() and (every <= self.high).all())
+
 
 class BatchMaker:
     """Demonstrations, prepared once: batches are then cut from them.
@@ -121,6 +126,16 @@ class BatchMaker:
         self.waypoints = Waypoints.around(self._goals, waypoint_bins) if self._goals else None
         for demo in demos:
             self._check(demo)
+
+    def tell_on(self, grid: Waypoints) -> None:
+        """Tell waypoints on this grid, on which a head has learned to tell them. Raises DemoError where it is too
+        small for them."""
+        if self._goals is not None and not grid.covers(self._goals):
+            raise DemoError(
+                f"in these demonstrations the hand acts outside of what the grounding has seen (x, y, z from "
+                f"{grid.low.round(3).tolist()} to {grid.high.round(3).tolist()} m): train the grounding on them too"
+            )
+        self.waypoints = grid
 
     def _check(self, demo: Demo) -> None:
         missing = [name for name in self.cameras if name not in demo.pictures]

@@ -20,7 +20,6 @@ from policies.training.batches import BatchMaker, PolicyBatch
 from policies.training.demos import Demo, DemoError
 from policies.training.grounding import FrameSampler, GroundingStage, grounding_stage
 from policies.training.losses import Grounding
-from policies.training.policy_stage import read_grounding
 from policies.training.rlds import read_demos
 from policies.training.windows import share
 from policies.training.world import CHANGE, encoded
@@ -148,6 +147,7 @@ def foresight_stage(
         state=state,
         size=size,
         model=model,
+        start=grounding,
         frames=frames,
         goal_bins=goal_bins,
         seed=seed,
@@ -161,7 +161,6 @@ def foresight_stage(
     latents = [teacher.scale * video for video in encoded(teacher, demos, seen[0])]
     torch.manual_seed(seed)
     module = Foresight(inner.grounding, about.options.frames, about.options.grid, emphasis)
-    read_grounding(Path(grounding), module.grounding.vlm, [module.grounding.goal])
     sampler = FrameSampler([len(demo) for demo in demos], [demo.task for demo in demos], frames, seed + 1, None)
     return ForesightStage(inner, module, maker, sampler, latents, about.stride)
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from policies.training.batches import BatchMaker, PolicyBatch
 from policies.training.data import read_data
 from policies.training.losses import Grounding
-from policies.training.policy_stage import GROUNDING, numbers_of, scale_state, shaped
+from policies.training.policy_stage import GRID, GROUNDING, numbers_of, read_grounding, scale_state, shaped
 from policies.training.windows import Piece, share
 from policies.vla.language import Prompter, lab_tokenizer
 from policies.vla.model import VLM
@@ -67,7 +67,11 @@ class GroundingStage:
     def save(self, folder: Path, state: dict[str, Tensor]) -> None:
         """Write the vision-language part and the head, for `grounding=` of the policy stage."""
         folder.mkdir(parents=True, exist_ok=True)
-        save_file({name: tensor.contiguous() for name, tensor in state.items()}, folder / GROUNDING)
+        found = self._maker.waypoints
+        if found is None:
+            raise ValueError("a grounding tells waypoints")
+        grid = torch.from_numpy(np.stack([found.low, found.high]))
+        save_file({**{name: tensor.contiguous() for name, tensor in state.items()}, GRID: grid}, folder / GROUNDING)
 
 
 def grounding_stage(
@@ -77,6 +81,7 @@ def grounding_stage(
     state: bool = True,
     size: str = "lab",
     model: Mapping[str, Any] | None = None,
+    start: str | None = None,
     frames: int = 64,
     goal_bins: int = 24,
     weights: Mapping[str, float] | None = None,
@@ -85,7 +90,8 @@ def grounding_stage(
     """Teach the vision-language part where the hand acts next.
 
     data: folders of RLDS datasets with proprioception; cameras, state, size, model: as for the policy stage, and the
-    same there; frames: of a batch; weights: of tasks. Raises PolicyError or DemoError for data that are of no use.
+    same there; start: folder of a grounding stage to go on from; frames: of a batch; weights: of tasks. Raises
+    PolicyError or DemoError for data that are of no use.
     """
     found = read_data(data, cameras=cameras or None, unnorm_key="all")
     seen = tuple(cameras) or tuple(found.demos[0].pictures)[:1]
@@ -105,5 +111,7 @@ def grounding_stage(
     grounding = Grounding(VLM(config), goal_bins)
     if numbers:
         scale_state(grounding.vlm, maker)
+    if start is not None:
+        maker.tell_on(read_grounding(Path(start), grounding.vlm, [grounding.goal]))
     lengths, groups = [len(demo) for demo in labelled], [demo.task for demo in labelled]
     return GroundingStage(grounding, maker, FrameSampler(lengths, groups, frames, seed, weights), frames)

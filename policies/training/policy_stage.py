@@ -17,7 +17,7 @@ from policies.base import PolicyError
 from policies.cogact.model import CogACTNetwork
 from policies.memoryvla.model import MemoryVLANetwork
 from policies.training.augmentation import Augmentation
-from policies.training.batches import BatchMaker, PolicyBatch
+from policies.training.batches import BatchMaker, PolicyBatch, Waypoints
 from policies.training.data import Data, read_data
 from policies.training.demos import Demo, DemoError
 from policies.training.dreams import Dreams
@@ -38,6 +38,8 @@ NETWORKS: dict[str, type[nn.Module]] = {
     "memoryvla_pp": MemoryVLANetwork,
 }
 GROUNDING = "grounding.safetensors"
+GRID = "grid"
+"""In that file: the lowest and the highest level of the goal head's grid, float32 [2, 3], metres."""
 
 
 class Sampler(Protocol):
@@ -110,6 +112,7 @@ def policy_stage(
     tokenizer: str | None = None,
     unnorm_key: str | None = None,
     sampler: str = "calls",
+    every: int = 0,
     pieces: int = 4,
     longest: int = 16,
     weights: Mapping[str, float] | None = None,
@@ -134,12 +137,13 @@ def policy_stage(
     or a released one, of the same family or CogACT; grounding: folder of a grounding stage to start from; world: folder
     of the world model (memoryvla_pp); unnorm_key: one name for the statistics of all data (none: each dataset its own).
     sampler: `calls` (whole episodes at the frames of policy calls), `group` or `stream` (section 4.3 of the paper's
-    training); pieces: episodes a batch (`stream`: streams side by side); longest: most frames of each; weights: of
-    tasks (`calls`) or datasets; repeats: noisings of a frame; drop: share of dropped conditions; noisier: draw noisier
-    diffusion steps more often; goal_weight, seen_weight, imagined_weight, goal_bins: of the losses on where the hand
-    acts next, told by the cognition token, by the perceptual tokens and by the imagined ones; augment: pictures are
-    cropped and recoloured at random; half: weights are saved in float16; dreams: what the world model imagines from
-    every frame is computed once, from so many noises (0: anew in every update).
+    training); every: steps between the calls of `calls` (0: as many as are carried out a call); pieces: episodes a
+    batch (`stream`: streams side by side); longest: most frames of each; weights: of tasks (`calls`) or datasets;
+    repeats: noisings of a frame; drop: share of dropped conditions; noisier: draw noisier diffusion steps more often;
+    goal_weight, seen_weight, imagined_weight, goal_bins: of the losses on where the hand acts next, told by the
+    cognition token, by the perceptual tokens and by the imagined ones; augment: pictures are cropped and recoloured
+    at random; half: weights are saved in float16; dreams: what the world model imagines from every frame is computed
+    once, from so many noises (0: anew in every update).
 
     Raises PolicyError or DemoError for options and data that do not go together.
     """
@@ -175,16 +179,16 @@ def policy_stage(
     )
     if state:
         scale_state(network.vlm, maker)
-    prepare(training, start=start, grounding=grounding, world=world)
+    prepare(training, maker, start=start, grounding=grounding, world=world)
     kept = Dreams(network.imagination.world, maker, dreams, seed) if dreams and world else None
-    chosen = sampler_of(sampler, labelled, config.expert.execute, pieces, longest, seed, weights)
+    chosen = sampler_of(sampler, labelled, every or config.expert.execute, pieces, longest, seed, weights)
     return PolicyStage(training, found, maker, chosen, tokenizer=words, card=card, half=half, dreams=kept)
 
 
 def sampler_of(
     name: str,
     demos: Sequence[Demo],
-    execute: int,
+    every: int,
     pieces: int,
     longest: int,
     seed: int,
@@ -192,9 +196,11 @@ def sampler_of(
 ) -> Sampler:
     """`calls`, `group` or `stream`; see `policy_stage`. weights: of tasks for `calls`, of datasets for the others."""
     one_of("sampler", name, ("calls", "group", "stream"))
+    if every < 1:
+        raise PolicyError(f"every, the steps between two calls, must be at least 1, was {every}")
     if name == "calls":
         lengths, tasks = [len(demo) for demo in demos], [demo.task for demo in demos]
-        return CallSampler(lengths, tasks, execute, pieces, longest, seed, dict(weights) if weights else None)
+        return CallSampler(lengths, tasks, every, pieces, longest, seed, dict(weights) if weights else None)
     mixture = Mixture.of(demos, weights)
     if name == "group":
         return GroupSampler(mixture, pieces, seed, longest)
@@ -237,11 +243,13 @@ def scale_state(vlm: VLM, maker: BatchMaker) -> None:
     embedder.bias.copy_(-embedder.weight @ mean)
 
 
-def prepare(training: PolicyTraining, *, start: str | None, grounding: str | None, world: str | None) -> None:
+def prepare(
+    training: PolicyTraining, maker: BatchMaker, *, start: str | None, grounding: str | None, world: str | None
+) -> None:
     """Fill the network with what was trained before; each is an error where it does not fit."""
     network: Any = training.network
     if grounding is not None:
-        read_grounding(Path(grounding), network.vlm, [training.goal, training.goal_now])
+        maker.tell_on(read_grounding(Path(grounding), network.vlm, [training.goal, training.goal_now]))
     if start is not None:
         begin_from(network, Path(start), training.config.family)
     if world is not None:
@@ -268,14 +276,19 @@ COGACT_LACKS = r"memory\.|imagination\.|action_model\.net\.(per_token_embedder\.
 """What the MemoryVLA models have and CogACT has not."""
 
 
-def read_grounding(folder: Path, vlm: nn.Module, goals: Sequence[nn.Module | None]) -> None:
-    """Fill the vision-language part, and the goal heads there are, from a grounding stage's folder."""
+def read_grounding(folder: Path, vlm: nn.Module, goals: Sequence[nn.Module | None]) -> Waypoints:
+    """Fill the vision-language part, and the goal heads there are, from a grounding stage's folder. The grid on which
+    those heads tell waypoints."""
     try:
         state = load_file(folder / GROUNDING)
     except (OSError, SafetensorError) as error:
         raise PolicyError(f"grounding {folder}: {GROUNDING} cannot be read: {error}") from error
+    if GRID not in state:
+        raise PolicyError(f"grounding {folder}: {GROUNDING} has no {GRID}, the grid of its waypoints: train it again")
+    low, high = (row.numpy() for row in state[GRID])
     parts = {"vlm": vlm, **{f"goal{i}": goal for i, goal in enumerate(goals) if goal is not None}}
     for name, part in parts.items():
         prefix = "vlm." if name == "vlm" else "goal."
         inner = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
         fill(part, inner, f"grounding {folder}")
+    return Waypoints(low, high, state["goal.net.2.bias"].shape[0] // 3)

@@ -43,9 +43,9 @@ class Piece:
 
 @dataclass(frozen=True)
 class CallSampler:
-    """Episodes from their start, at the frames in which a policy would be called: every `execute` steps, as at test.
+    """Episodes from their start, at the frames in which a policy would be called: at every `every`-th step.
 
-    The first call of a piece is at a random one of the first `execute` steps; memory timesteps count calls. lengths:
+    The first call of a piece is at a random one of the first `every` steps; memory timesteps count calls. lengths:
     frames of each demonstration; groups: of each demonstration the name of its task, tasks being drawn evenly unless
     `weights` says otherwise; pieces: episodes an update; longest: most calls of a piece (longer episodes lose their
     end).
@@ -53,7 +53,7 @@ class CallSampler:
 
     lengths: Sequence[int]
     groups: Sequence[str]
-    execute: int
+    every: int
     pieces: int
     longest: int
     seed: int
@@ -74,8 +74,8 @@ class CallSampler:
             name = names[int(rng.choice(len(names), p=weights / weights.sum()))]
             members = [k for k, group in enumerate(self.groups) if group == name]
             demo = members[int(rng.integers(len(members)))]
-            first = int(rng.integers(min(self.execute, self.lengths[demo])))
-            frames = np.arange(first, self.lengths[demo], self.execute)[: self.longest]
+            first = int(rng.integers(min(self.every, self.lengths[demo])))
+            frames = np.arange(first, self.lengths[demo], self.every)[: self.longest]
             found.append(Piece(demo, frames, np.arange(len(frames), dtype=np.float64), (*key, 1)))
         return found
 

@@ -21,6 +21,7 @@ from policies.memoryvla.controls import CONTROLS, control
 from policies.memoryvla.imagination import WorldModel
 from policies.memoryvla.model import MemoryVLANetwork
 from policies.memoryvla.policy import memoryvla
+from policies.training.batches import Waypoints
 from policies.training.demos import DemoError
 from policies.training.foresight import FutureHead, foresight_stage
 from policies.training.grounding import grounding_stage
@@ -93,6 +94,38 @@ def test_policies_start_from_the_same_grounding(data: str, tmp_path: Path) -> No
     first, second = (module.network.vlm.state_dict() for module in networks)
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert torch.equal(networks[0].goal.chunk.weight, networks[1].goal_now.chunk.weight)
+
+
+def test_waypoints_are_told_on_the_grid_of_the_grounding(data: str, tmp_path: Path) -> None:
+    first = grounding_stage(data=[data], frames=8, **BOTH)  # type: ignore[arg-type]
+    mine = first._maker.waypoints
+    assert mine is not None
+    wide = Waypoints(mine.low - 0.1, mine.high + 0.2, mine.bins)
+    first._maker.tell_on(wide)
+    folder = str(saved(updated(first), tmp_path / "grounding"))
+    stages: list[Any] = [
+        grounding_stage(data=[data], frames=8, start=folder, **BOTH),  # type: ignore[arg-type]
+        policy_stage(family="cogact", data=[data], goal_weight=0.3, grounding=folder, **BOTH),  # type: ignore[arg-type]
+    ]
+    for stage in stages:
+        assert np.array_equal(stage._maker.waypoints.low, wide.low)
+        assert np.array_equal(stage._maker.waypoints.high, wide.high)
+    given: Any = first.module
+    assert torch.equal(stages[0].module.goal.chunk.weight, given.goal.chunk.weight)
+    assert torch.equal(stages[1].module.goal.chunk.weight, given.goal.chunk.weight)
+    first._maker.waypoints = Waypoints(mine.low + 0.1, mine.high, mine.bins)
+    narrow = str(saved(first, tmp_path / "narrow"))
+    with pytest.raises(DemoError, match="train the grounding on them too"):
+        policy_stage(family="cogact", data=[data], goal_weight=0.3, grounding=narrow, **BOTH)  # type: ignore[arg-type]
+
+
+def test_calls_may_lie_further_apart_in_training_than_when_acting(data: str) -> None:
+    acts = {"expert": {"execute": 2}}
+    stage = policy_stage(family="memoryvla", data=[data], model=acts, every=4, **BOTH)  # type: ignore[arg-type]
+    trained: Any = stage.module
+    assert trained.config.expert.execute == 2
+    for piece in stage._sampler.draw(0, 0, 1)[0]:
+        assert (np.diff(piece.frames) == 4).all()
 
 
 def test_foresight_learns_from_videos_and_is_saved_as_a_grounding(data: str, tmp_path: Path) -> None:
@@ -204,6 +237,8 @@ def test_data_that_do_not_go_together_are_refused(data: str, tmp_path: Path) -> 
         policy_stage(family="memoryvla_pp", data=[data])
     with pytest.raises(PolicyError, match="sampler must be one of"):
         policy_stage(family="cogact", data=[data], sampler="frames")
+    with pytest.raises(PolicyError, match="must be at least 1"):
+        policy_stage(family="cogact", data=[data], every=-1)
 
 
 def asked(which: EpisodeId, call: int) -> ActRequest:

@@ -23,7 +23,7 @@ GROUPS = ["a", "a", "a", "a", "a", "b"]
 
 
 def sampler(**changes: object) -> CallSampler:
-    given = {"lengths": LENGTHS, "groups": GROUPS, "execute": 4, "pieces": 6, "longest": 10, "seed": 3, **changes}
+    given = {"lengths": LENGTHS, "groups": GROUPS, "every": 4, "pieces": 6, "longest": 10, "seed": 3, **changes}
     return CallSampler(**given)  # type: ignore[arg-type]
 
 
