@@ -53,6 +53,13 @@ def test_memory_presses_the_button_that_the_lamp_named(tmp_path: Path) -> None:
     assert sum(record.success_once for record in played(tmp_path, "memoryvla_lab", *words)) > 5
 
 
+@pytest.mark.timeout(600)
+def test_nothing_to_remember_and_a_real_grasp(tmp_path: Path) -> None:
+    """194 of 200 on the card: 8 or fewer of 12 would come three times in ten thousand."""
+    words = ("suite=lab_general", "run.tasks=[pick_place_by_colour]")
+    assert sum(record.success_once for record in played(tmp_path, "cogact_lab", *words)) > 8
+
+
 def test_training_goes_on_from_what_is_shipped() -> None:
     starts = WEIGHTS["memoryvla_lab"].parent / "starts"
     with pytest.raises(Exception, match="no RLDS dataset"):  # all else is in order before the data are read
