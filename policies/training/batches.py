@@ -78,10 +78,10 @@ class Waypoints:
         margin = 0.05 * (high - low) + 0.01
         return cls((low - margin).astype(np.float32), (high + margin).astype(np.float32), bins)
 
-    def covers(self, found: Sequence[Floats]) -> bool:
-        """Whether all these waypoints [T, 3] lie on the grid; those beyond would be told as its edge."""
+    def beyond(self, found: Sequence[Floats]) -> float:
+        """The share of these waypoints [T, 3] that lie beyond the grid; they are told as its edge."""
         every = np.concatenate(found)
-        return bool((every >= self.low).all() and (every <= self.high).all())
+        return float(((every < self.low) | (every > self.high)).any(1).mean())
 
 
 class BatchMaker:
@@ -128,12 +128,14 @@ class BatchMaker:
             self._check(demo)
 
     def tell_on(self, grid: Waypoints) -> None:
-        """Tell waypoints on this grid, on which a head has learned to tell them. Raises DemoError where it is too
-        small for them."""
-        if self._goals is not None and not grid.covers(self._goals):
+        """Tell waypoints on this grid, on which a head has learned to tell them. Raises DemoError where more than
+        one in a hundred lies beyond it."""
+        beyond = 0.0 if self._goals is None else grid.beyond(self._goals)
+        if beyond > 0.01:
+            ends = " to ".join(str([round(float(x), 3) for x in end]) for end in (grid.low, grid.high))
             raise DemoError(
-                f"in these demonstrations the hand acts outside of what the grounding has seen (x, y, z from "
-                f"{grid.low.round(3).tolist()} to {grid.high.round(3).tolist()} m): train the grounding on them too"
+                f"{beyond:.0%} of the places where the hand acts in these demonstrations lie beyond those that the "
+                f"grounding has seen (x, y, z from {ends} m): train the grounding on these demonstrations too"
             )
         self.waypoints = grid
 
