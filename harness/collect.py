@@ -84,6 +84,9 @@ class CollectSettings:
     """Leave out steps in which nothing is commanded."""
     drop_still: bool = False
     """The real-robot filter: keep a frame when the tip moved over 0.01 m or turned over 0.4 rad, or after 120."""
+    first_frame: bool = False
+    """Only the first frame of each episode is drawn and recorded, with where the hand acts next: scenes by the ten
+    thousand, for grounding."""
     evaluation_scenes: bool = False
     """Allow recording on the very scenes that evaluation uses."""
 
@@ -230,6 +233,12 @@ def _recorder(
             "collect.takeover=true lets a learner drive the off-course steps and the policy all others: it needs "
             "learner=NAME and collect.off_course=SHARE, and no collect.beta"
         )
+    others = ("play", "off_course", "keep_failed", "drop_noops", "drop_still")
+    if settings.first_frame and (learner or any(getattr(settings, name) for name in others)):
+        raise ConfigError(
+            "collect.first_frame=true records how a scene begins, and where the hand acts next when the policy "
+            f"succeeds: leave out learner= and collect.{', .'.join(others)}"
+        )
     seeds = {suite.protocol.scene_seed for suite in config.suites}
     options = {
         "folder": str((Path(settings.dir) / "recording" / EPISODES).resolve()),
@@ -239,6 +248,7 @@ def _recorder(
         **({"execute": _positive("protocol.execute", execute[-1])} if execute else {}),
         **({"turning": settings.turning} if settings.turning != 1 else {}),
         **({"takeover": True} if settings.takeover else {}),
+        **({"first_frame": True} if settings.first_frame else {}),
         "beta": settings.beta,
         "cameras": list(settings.cameras) or None,
         "speed": settings.speed,

@@ -27,6 +27,7 @@ Episodes without success are left out and counted. Words are key=value, lists ar
                                   collect.beta: share of its calls in which the other drives (0)
   [bold]collect.takeover[/]=true          or it drives the off-course steps, and the other to the end
   [bold]collect.play[/]=true              random motion without labels; collect.speed of it (0.6)
+  [bold]collect.first_frame[/]=true       only each scene's first frame, and where the hand acts next (for grounding)
   [bold]collect.keep_failed[/]            true, false (default: with a learner to the end, in play)
   [bold]collect.drop_noops[/], .drop_still   leave out steps that command nothing; the real-robot filter
   [bold]protocol.scene_seed[/]            1000000; evaluation's own need collect.evaluation_scenes=true

@@ -29,6 +29,7 @@ from policies.base import (
     noise_generator,
 )
 from policies.training.episodes import Episode, encode_png, write_episode
+from policies.training.windows import waypoints_of
 from suites.protocol import load_suite
 
 OPEN_IS_ONE = Gripper(open=1.0, closed=0.0)
@@ -54,6 +55,14 @@ class Disturbance:
     @property
     def any(self) -> bool:
         return self.noise > 0 or self.off_course > 0
+
+
+def _beginning(episode: Episode) -> Episode:
+    """Its first frame alone, which knows from the rest where the hand acts next."""
+    assert episode.state is not None
+    assert episode.actions is not None
+    waypoints = waypoints_of(episode.state, episode.actions)
+    return replace(episode, waypoints=waypoints).select(np.array([0]))
 
 
 class Drift:
@@ -144,7 +153,8 @@ class RecordingPolicy(Policy):
     demonstrator, learner: `{name, target, options}` of a policy; execute: actions of the learner carried out per call
     (None: as the suite's protocol says, else the learner); beta: share of the learner's calls in which the demonstrator
     drives instead (DAgger); takeover: the learner drives the off-course steps in place of random motion, and the
-    demonstrator all that follow; folder: where episodes are written; cameras: recorded ones (None: all);
+    demonstrator all that follow; first_frame: only the first frame is drawn and recorded, with where the hand acts
+    next; folder: where episodes are written; cameras: recorded ones (None: all);
     speed: of random motion; turning: how strong it and the noise are on turns, compared with the translation;
     gripper_change: how often random motion opens or closes, per step. Raises PolicyError, before anything runs, for a
     demonstrator that must be executed several steps at a time, and for noise on actions that have no limit.
@@ -161,6 +171,7 @@ class RecordingPolicy(Policy):
         execute: int | None = None,
         beta: float = 0.0,
         takeover: bool = False,
+        first_frame: bool = False,
         cameras: Sequence[str] | None = None,
         disturbance: Mapping[str, Any] | None = None,
         speed: float = 0.6,
@@ -170,7 +181,7 @@ class RecordingPolicy(Policy):
         self._context, self._folder, self._scene_seed = context, Path(folder), scene_seed
         self._disturbance = Disturbance(**(disturbance or {}))
         self._beta, self._speed, self._gripper_change = beta, speed, gripper_change
-        self._takeover = takeover
+        self._takeover, self._first_frame = takeover, first_frame
         env = context.env
         self._action: ActionSpec = replace(env.action, gripper=OPEN_IS_ONE)
         self._shares = np.repeat([1.0, turning], [3, env.action.rotation.size])
@@ -198,6 +209,7 @@ class RecordingPolicy(Policy):
             chunk=1,
             execute=1,
             stateful=True,
+            looks_once=first_frame,
             privileged=any(spec.privileged for spec in inner),
             uses_state=self._has_state,
         )
@@ -227,6 +239,8 @@ class RecordingPolicy(Policy):
                 f"policy {expert.policy.spec.name} answers for {expert.policy.spec.execute} steps at a time; labels "
                 "need one that answers at every step (policy=expert, or policy.execute=1)"
             )
+        if self._first_frame and not (self._context.gives_state and self._context.env.state):
+            raise PolicyError(f"where the hand acts next is read from proprioception: {self._context.suite} gives none")
         for actor in self._actors():
             if actor.policy.spec.needs_every_frame and actor.execute != 1:
                 raise PolicyError(f"policy {actor.policy.spec.name} needs every frame: not supported while recording")
@@ -326,7 +340,8 @@ class RecordingPolicy(Policy):
 
     def _note(self, session: Session, seen: Observation, label: Floats | None, done: Floats) -> None:
         for name in self._recorded:
-            session.pictures.setdefault(name, []).append(encode_png(seen.images[name]))
+            if not (self._first_frame and session.timesteps):
+                session.pictures.setdefault(name, []).append(encode_png(seen.images[name]))
         if self._has_state and seen.state is not None:
             session.state.append(np.array(seen.state, dtype=np.float32))
         if label is not None:
@@ -366,7 +381,7 @@ class RecordingPolicy(Policy):
         episode = session.start.episode
         relabelled = self._learner is not None and not self._takeover
         kind = "play" if self._expert is None else "relabelled" if relabelled else "demonstration"
-        return Episode(
+        whole = Episode(
             suite=episode.suite,
             task=episode.task,
             trial=episode.trial,
@@ -384,6 +399,7 @@ class RecordingPolicy(Policy):
             executed=np.stack(session.executed),
             timesteps=np.array(session.timesteps, dtype=np.int32),
         )
+        return _beginning(whole) if self._first_frame else whole
 
     def live(self) -> int:
         return len(self._live)

@@ -73,6 +73,8 @@ def play(env: VLAEnv, policy: Policy, spec: EpisodeSpec, convert: Converter, log
         while log.steps < spec.max_steps:
             with log.phase("draw"):
                 request = ActRequest(spec.episode, log.calls, seen_by(policy.spec, env.observe()), tuple(between))
+                if policy.spec.looks_once:
+                    env.select((), privileged=policy.spec.privileged)
             with log.phase("policy"):
                 actions = checked(policy.act([request]), request, policy.spec)
             left = min(spec.execute, spec.max_steps - log.steps)

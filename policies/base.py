@@ -24,7 +24,8 @@ class PolicySpec:
     action: convention of the actions it answers with; cameras: names it must be given (empty: none); chunk: actions
     per answer; execute: how many of them are carried out before the next call; needs_every_frame: it must also see
     the observations between calls; stateful: it remembers within an episode; memory_scope: `episode`, `subtask` or
-    None (either); privileged: it reads simulator state, and its runs are marked so; uses_state: it must be given
+    None (either); looks_once: it is given pictures at its first call only, and nothing is drawn later; privileged: it
+    reads simulator state, and its runs are marked so; uses_state: it must be given
     proprioception; slots: episodes it can hold at once (None: any number); further ones wait, none is evicted; note:
     what a reader of the results must know of how it was run (shown in reports; empty: nothing).
     """
@@ -37,6 +38,7 @@ class PolicySpec:
     needs_every_frame: bool = False
     stateful: bool = False
     memory_scope: str | None = None
+    looks_once: bool = False
     privileged: bool = False
     uses_state: bool = False
     slots: int | None = None

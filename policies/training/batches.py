@@ -201,7 +201,11 @@ class BatchMaker:
         return noise, steps, rng.random(count) < self._drop
 
     def _chunk(self, demo: int, frame: int) -> Floats:
-        return chunk_at(self._actions[demo], frame, self.config.expert.chunk, self._still[demo])
+        length, beginning = self.config.expert.chunk, self.demos[demo].waypoints is not None
+        found = chunk_at(self._actions[demo], frame, length, self._still[demo])
+        if beginning:  # what came after was not recorded
+            found[len(self._actions[demo]) - frame :] = np.nan
+        return found
 
     def _goal_weights(self, rows: list[tuple[int, int, int, int]]) -> Tensor | None:
         if self._goals is None or self.waypoints is None:

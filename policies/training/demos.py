@@ -31,7 +31,8 @@ class Demo:
 
     pictures: camera name -> what was seen before each action; state: proprioception float32
     [T, D] or None; actions: the labels float32 [T, 7] in the units of the data, gripper 1 open and 0 closed (None: a
-    video without labels, for the world model only); dataset: key of its statistics.
+    video without labels, for the world model only); dataset: key of its statistics; waypoints: where the hand acts
+    next, float32 [T, 3], of a record that holds only the beginning of what was done (None: the actions tell).
     """
 
     dataset: str
@@ -41,10 +42,11 @@ class Demo:
     pictures: Mapping[str, Pictures]
     state: Floats | None
     actions: Floats | None
+    waypoints: Floats | None = None
 
     def __post_init__(self) -> None:
         lengths = {f"camera {name!r}": len(video) for name, video in self.pictures.items()}
-        for name, rows in (("state", self.state), ("actions", self.actions)):
+        for name, rows in (("state", self.state), ("actions", self.actions), ("waypoints", self.waypoints)):
             if rows is not None:
                 lengths[name] = len(rows)
         if len(set(lengths.values())) != 1 or 0 in lengths.values():

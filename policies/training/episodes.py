@@ -26,6 +26,7 @@ class Episode:
     pictures: camera name -> T PNG files; state: proprioception float32 [T, D] or None; actions: labels float32 [T, A]
     in the convention `action` (None: a video without labels); executed: what was carried out, same convention;
     instructions: the sentence in force at each step; timesteps: environment steps taken before each, int32 [T].
+    waypoints: where the hand acts next, float32 [T, 3], where only the beginning of the attempt is recorded.
     kind: `demonstration`, `relabelled` (a learner acted, the expert labelled) or `play` (nobody labelled); seed,
     scene_seed: of the run and of the scene; pushed: steps at its start (or after its cue) that random motion drove.
     """
@@ -46,6 +47,7 @@ class Episode:
     actions: Floats | None
     executed: Floats
     timesteps: npt.NDArray[np.int32]
+    waypoints: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.timesteps)
@@ -64,6 +66,7 @@ class Episode:
             actions=None if self.actions is None else self.actions[rows],
             executed=self.executed[rows],
             timesteps=self.timesteps[rows],
+            waypoints=None if self.waypoints is None else self.waypoints[rows],
         )
 
 
@@ -94,6 +97,8 @@ def write_episode(episode: Episode, folder: Path) -> Path:
         parts["state"] = episode.state
     if episode.actions is not None:
         parts["actions"] = episode.actions
+    if episode.waypoints is not None:
+        parts["waypoints"] = episode.waypoints
     for number, files in enumerate(episode.pictures.values()):
         parts[f"pictures{number}"] = np.frombuffer(b"".join(files), dtype=np.uint8)
         parts[f"lengths{number}"] = np.array([len(file) for file in files], dtype=np.int64)
@@ -144,6 +149,7 @@ def _assemble(parts: Mapping[str, npt.NDArray[Any]]) -> Episode:
         actions=parts.get("actions"),
         executed=parts["executed"],
         timesteps=parts["timesteps"],
+        waypoints=parts.get("waypoints"),
     )
 
 

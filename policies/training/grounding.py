@@ -89,7 +89,8 @@ def grounding_stage(
 ) -> GroundingStage:
     """Teach the vision-language part where the hand acts next.
 
-    data: folders of RLDS datasets with proprioception; cameras, state, size, model: as for the policy stage, and the
+    data: folders of RLDS datasets with proprioception, first frames alone (`collect.first_frame`) among them: their
+    tasks are drawn as tasks of their own, `TASK/first`; cameras, state, size, model: as for the policy stage, and the
     same there; start: folder of a grounding stage to go on from; frames: of a batch; weights: of tasks. Raises
     PolicyError or DemoError for data that are of no use.
     """
@@ -113,5 +114,6 @@ def grounding_stage(
         scale_state(grounding.vlm, maker)
     if start is not None:
         maker.tell_on(read_grounding(Path(start), grounding.vlm, [grounding.goal]))
-    lengths, groups = [len(demo) for demo in labelled], [demo.task for demo in labelled]
+    lengths = [len(demo) for demo in labelled]
+    groups = [demo.task if demo.waypoints is None else f"{demo.task}/first" for demo in labelled]
     return GroundingStage(grounding, maker, FrameSampler(lengths, groups, frames, seed, weights), frames)

@@ -35,6 +35,7 @@ class Plain:
     pictures: Mapping[str, Sequence[bytes]]
     state: Floats | None
     actions: Floats | None
+    waypoints: Floats | None = None
 
 
 Steps = dict[str, Any]
@@ -44,13 +45,14 @@ Steps = dict[str, Any]
 @dataclass(frozen=True)
 class Layout:
     """cameras: our name -> path of the pictures in a step; language: path of the sentence; state: path or "" (not
-    used); action: path of the stored action; change: what is done to the steps first (`action` is set by it where
-    `action` is a dict)."""
+    used); action: path of the stored action; waypoint: path or ""; change: what is done to the steps first (`action`
+    is set by it where `action` is a dict)."""
 
     cameras: Mapping[str, str]
     language: str = "language_instruction"
     state: str = ""
     action: str = "action"
+    waypoint: str = ""
     change: Callable[[Steps], Steps] | None = None
 
     def read(self, dataset: str, number: int, trajectory: Trajectory) -> Iterator[Plain]:
@@ -69,6 +71,7 @@ class Layout:
         task, trial = _text(said.get("task", b"")), int(said.get("trial", number))
         sentences = [_text(sentence) for sentence in np.atleast_1d(_at(steps, self.language, where, b""))]
         state = _at(steps, self.state, where) if self.state else None
+        waypoints = _at(steps, self.waypoint, where) if self.waypoint else None
         films = {name: _at(steps, path, where) for name, path in self.cameras.items()}
         length = len(next(iter(films.values())))
         if len(sentences) == 1:
@@ -82,6 +85,7 @@ class Layout:
                 pictures={name: film[begin:end] for name, film in films.items()},
                 state=None if state is None else np.asarray(state[begin:end], dtype=np.float32),
                 actions=None if actions is None else actions[begin:end],
+                waypoints=None if waypoints is None else np.asarray(waypoints[begin:end], dtype=np.float32),
             )
 
     def _actions(self, steps: Steps, where: str) -> Floats | None:
@@ -122,7 +126,8 @@ def own_layout(names: set[str]) -> Layout:
     """Our own datasets: every camera and the state that are there."""
     films = sorted(name for name in names if name.startswith("observation/image_"))
     cameras = {name.removeprefix("observation/image_"): name for name in films}
-    return Layout(cameras, state="observation/state" if "observation/state" in names else "")
+    state = "observation/state" if "observation/state" in names else ""
+    return Layout(cameras, state=state, waypoint="waypoint" if "waypoint" in names else "")
 
 
 # ---------------------------------------------------------------------- public datasets (specification, 4.4)

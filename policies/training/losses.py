@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from policies.memoryvla.model import MemoryVLANetwork
@@ -45,7 +46,8 @@ class GoalHead(nn.Module):
             raise ValueError("the batch does not say where the hand acts next")
         logits, chunk = self(tokens)
         where = -(batch.goals * logits.log_softmax(-1)).sum(-1).mean(-1)
-        off = ((chunk - batch.chunks) ** 2).mean((1, 2))
+        known = batch.chunks.isfinite()
+        off = torch.where(known, (chunk - batch.chunks.nan_to_num()) ** 2, 0.0).mean((1, 2))
         loss: Tensor = ((where + off) * batch.weight).sum() / batch.frames
         return loss
 

@@ -160,7 +160,16 @@ def _names(features: Any) -> set[str]:
 
 
 def _demo(plain: Plain, pictures: Mapping[str, Pictures | Film]) -> Demo:
-    return Demo(plain.dataset, plain.task, plain.trial, plain.instruction, pictures, plain.state, plain.actions)
+    return Demo(
+        plain.dataset,
+        plain.task,
+        plain.trial,
+        plain.instruction,
+        pictures,
+        plain.state,
+        plain.actions,
+        plain.waypoints,
+    )
 
 
 def _decoded(plain: Plain, size: int | None) -> Demo:

@@ -1,9 +1,9 @@
 """Recorded episodes as an RLDS dataset that any RLDS tool reads (`tfds.builder_from_directory(FOLDER)`).
 
 Layout of one example (https://github.com/google-research/rlds): `steps`, each with observation (`image_CAMERA`,
-`state`), action, language_instruction, is_first, is_last, is_terminal, reward, discount, timestep; and
-`episode_metadata`. Beside the dataset lies `collection.json`: which scenes are in it and how many episodes were left
-out.
+`state`), action, waypoint (where only the beginning of an episode is recorded), language_instruction, is_first,
+is_last, is_terminal, reward, discount, timestep; and `episode_metadata`. Beside the dataset lies `collection.json`:
+which scenes are in it and how many episodes were left out.
 """
 
 from __future__ import annotations
@@ -42,13 +42,14 @@ DESCRIPTION = (
 @dataclass(frozen=True)
 class Shape:
     """What all episodes of one dataset share: pictures by camera [H, W, 3], numbers of state and action, the action
-    convention, and whether there are labels."""
+    convention, whether there are labels, and whether each step names the next waypoint."""
 
     cameras: Mapping[str, tuple[int, int, int]]
     state: tuple[str, ...]
     action: Mapping[str, Any]
     actions: int
     labelled: bool
+    waypoints: bool = False
 
     @classmethod
     def of(cls, episode: Episode) -> Shape:
@@ -61,16 +62,23 @@ class Shape:
         states = 0 if episode.state is None else episode.state.shape[1]
         names = episode.state_names if len(episode.state_names) == states else tuple(f"s{i}" for i in range(states))
         spec = json.loads(json.dumps(asdict(episode.action)))
-        return cls(sizes, names, spec, episode.executed.shape[1], episode.actions is not None)
+        return cls(
+            sizes, names, spec, episode.executed.shape[1], episode.actions is not None, episode.waypoints is not None
+        )
 
     def as_json(self) -> dict[str, Any]:
         data: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        if not self.waypoints:  # datasets from before there were any do not mention them
+            del data["waypoints"]
         return data
 
     def difference(self, other: Mapping[str, Any]) -> str:
         """How this shape differs from one in JSON form ("" if it does not)."""
         mine = self.as_json()
-        return "; ".join(f"{key} is {mine[key]}, was {other.get(key)}" for key in mine if mine[key] != other.get(key))
+        keys = [*mine, *(key for key in other if key not in mine)]
+        return "; ".join(
+            f"{key} is {mine.get(key)}, was {other.get(key)}" for key in keys if mine.get(key) != other.get(key)
+        )
 
 
 def features_of(shape: Shape) -> Any:
@@ -99,6 +107,8 @@ def features_of(shape: Shape) -> Any:
     }
     if shape.labelled:
         steps["action"] = feature.Tensor(shape=(shape.actions,), dtype=np.float32, doc="what the demonstrator would do")
+    if shape.waypoints:
+        steps["waypoint"] = feature.Tensor(shape=(3,), dtype=np.float32, doc="where the hand acted next, metres")
     text, number = feature.Text(), scalar(np.int64)
     metadata = {
         "suite": text,
@@ -149,6 +159,8 @@ def example_of(finished: Finished) -> dict[str, Any]:
         }
         if episode.actions is not None:
             step["action"] = episode.actions[t]
+        if episode.waypoints is not None:
+            step["waypoint"] = episode.waypoints[t]
         steps.append(step)
     said = {name: getattr(episode, name) for name in METADATA}
     spec = json.dumps(asdict(episode.action), sort_keys=True)

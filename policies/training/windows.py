@@ -124,13 +124,20 @@ def next_waypoints(demo: Demo) -> Floats:
     (next-keyframe targets, after James and Davison 2022, whose keyframes are found in like manner). Known in hindsight
     only, so it says in the frame that shows a cue where that cue will lead.
     """
+    if demo.waypoints is not None:
+        return demo.waypoints
     if demo.state is None or demo.actions is None:
         raise DemoError(f"{demo}: waypoints need proprioception and actions")
-    tip = demo.state[:, :3]
-    turned = np.flatnonzero(np.diff(demo.actions[:, GRIPPER]) != 0) + 1
+    return waypoints_of(demo.state, demo.actions)
+
+
+def waypoints_of(state: Floats, actions: Floats) -> Floats:
+    """The same of states [T, D] and actions [T, A] of a whole episode, float32 [T, 3]."""
+    tip = state[:, :3]
+    turned = np.flatnonzero(np.diff(actions[:, GRIPPER]) != 0) + 1
     dips, _ = find_peaks(-tip[:, 2], prominence=DIP)
-    events = np.unique(np.concatenate([turned, dips, [len(demo) - 1]]))
-    return np.asarray(tip[events[np.searchsorted(events, np.arange(len(demo)))]], dtype=np.float32)
+    events = np.unique(np.concatenate([turned, dips, [len(tip) - 1]]))
+    return np.asarray(tip[events[np.searchsorted(events, np.arange(len(tip)))]], dtype=np.float32)
 
 
 def two_hot(values: Floats, low: Floats, high: Floats, bins: int) -> Floats:

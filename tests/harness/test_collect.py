@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from envs.lab.env import LabEnv
 from harness.collect import collect, compose_collect
 from harness.config import ConfigError
 from policies.base import PolicyError
@@ -18,6 +19,7 @@ from policies.training.demos import Demo, DemoError
 from policies.training.rlds import read_demos
 from policies.training.rlds_writing import read_collection
 from policies.training.tfds import load_tfds
+from policies.training.windows import next_waypoints
 from reports.manifest import ManifestError
 from reports.records import RecordStore
 from suites.protocol import load_suite
@@ -276,6 +278,38 @@ def test_a_learner_that_is_taken_over_from_has_seen_the_cue(tmp_path: Path) -> N
     assert len(notes.read_text().splitlines()) == times[gap + 1], "a call for every step until it is taken over from"
 
 
+def test_a_first_frame_knows_where_the_hand_acts_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same scene recorded whole says the same, and only the first frame of each episode is drawn."""
+    words = (*PRESS, "collect.tasks=[press_by_colour,pick_place_by_colour]", "collect.trials=2")
+    assert run(tmp_path / "whole", *words) == 0
+    drawn: list[str] = []
+    draw = LabEnv.draw
+    monkeypatch.setattr(LabEnv, "draw", lambda self, camera: (drawn.append(camera), draw(self, camera))[1])
+    assert run(tmp_path / "first", *words, "collect.first_frame=true") == 0
+    drawn_by_episodes = drawn[-8:] if len(drawn) > 8 else drawn  # before them the check that scenes are others
+    assert sorted(drawn_by_episodes) == ["front"] * 4 + ["wrist"] * 4
+    assert len(drawn) <= 8 + 8
+    whole, first = list(read_demos(tmp_path / "whole")), list(read_demos(tmp_path / "first"))
+    assert len(first) == len(whole) == 4
+    for demo, beginning in zip(whole, first, strict=True):
+        assert len(beginning) == 1
+        assert (beginning.task, beginning.trial) == (demo.task, demo.trial)
+        assert beginning.state is not None
+        assert demo.state is not None
+        assert np.array_equal(beginning.state[0], demo.state[0])
+        for camera in demo.pictures:
+            assert np.array_equal(beginning.pictures[camera][0], demo.pictures[camera][0])
+        found = next_waypoints(beginning)
+        assert np.array_equal(found, next_waypoints(demo)[:1])
+        assert np.linalg.norm(found[0] - demo.state[0, :3]) > 0.05, "it names a place to go to"
+
+
+def test_first_frames_and_whole_episodes_are_datasets_apart(tmp_path: Path) -> None:
+    assert run(tmp_path / "d", *PRESS, "collect.trials=1") == 0
+    with pytest.raises((DemoError, ManifestError)):
+        run(tmp_path / "d", *PRESS, "collect.trials=2", "collect.first_frame=true")
+
+
 def test_play_videos_have_no_labels(tmp_path: Path) -> None:
     words = ("suite=lab_imagination", "collect.tasks=[catch_puck]", "cluster=inline", "collect.trials=2")
     run(tmp_path / "d", *words, "collect.play=true")
@@ -360,6 +394,8 @@ def test_an_episode_whose_file_is_gone_is_named(tmp_path: Path) -> None:
         (["policy=expert", "collect.dir=d", "collect.drop_still=true", "collect.noise=0.1"], "drop_still"),
         (["policy=expert", "collect.dir=d", "collect.takeover=true", "collect.off_course=1"], "needs learner=NAME"),
         (["policy=expert", "collect.dir=d", "collect.takeover=true", "learner=random"], "and collect.off_course=SHARE"),
+        (["policy=expert", "collect.dir=d", "collect.first_frame=true", "collect.off_course=1"], "leave out learner="),
+        (["policy=expert", "collect.dir=d", "collect.first_frame=true", "learner=random"], "how a scene begins"),
         (["collect.dir=d"], "name a policy"),
     ],
 )

@@ -128,6 +128,31 @@ def test_calls_may_lie_further_apart_in_training_than_when_acting(data: str) -> 
         assert (np.diff(piece.frames) == 4).all()
 
 
+def test_a_grounding_learns_from_first_frames_and_a_policy_does_not(data: str, tmp_path: Path) -> None:
+    words = [
+        "suite=lab_smoke",
+        "policy=expert",
+        "cluster=inline",
+        "collect.trials=3",
+        f"collect.dir={tmp_path / 'first'}",
+    ]
+    words = [*words, "collect.first_frame=true", "protocol.scene_seed=4000000"]
+    assert collect(compose_collect(words), Console(quiet=True), ["memvla", "collect", *words]) == 0
+    given = [data, str(tmp_path / "first")]
+    stage = grounding_stage(data=given, frames=16, **BOTH)  # type: ignore[arg-type]
+    names = {stage._sampler._names[i] for i in range(len(stage._sampler._names))}
+    assert {name for name in names if name.endswith("/first")} == {f"{n}/first" for n in names if "/" not in n}
+    batch = stage.draw(0, 0, 1)
+    beginnings = batch.chunks.isnan().any(2).any(1)
+    assert 0 < int(beginnings.sum()) < len(beginnings)
+    assert not batch.chunks[beginnings][:, 0].isnan().any()
+    assert torch.isfinite(stage.module(batch)["loss"])
+    chance = updated(stage).module.state_dict()
+    assert all(torch.isfinite(tensor).all() for tensor in chance.values())
+    with pytest.raises(DemoError, match="first frames alone"):
+        policy_stage(family="cogact", data=given, **BOTH)  # type: ignore[arg-type]
+
+
 def test_foresight_learns_from_videos_and_is_saved_as_a_grounding(data: str, tmp_path: Path) -> None:
     grounding = saved(updated(grounding_stage(data=[data], frames=8, **BOTH)), tmp_path / "grounding")  # type: ignore[arg-type]
     options = preset("lab", "memoryvla_pp").imagination
