@@ -46,7 +46,7 @@ class GoalHead(nn.Module):
             raise ValueError("the batch does not say where the hand acts next")
         logits, chunk = self(tokens)
         where = -(batch.goals * logits.log_softmax(-1)).sum(-1).mean(-1)
-        known = batch.chunks.isfinite()
+        known = batch.chunks.isfinite()  # first frames alone do not tell what came after
         off = torch.where(known, (chunk - batch.chunks.nan_to_num()) ** 2, 0.0).mean((1, 2))
         loss: Tensor = ((where + off) * batch.weight).sum() / batch.frames
         return loss
