@@ -57,12 +57,15 @@ class Disturbance:
         return self.noise > 0 or self.off_course > 0
 
 
-def _beginning(episode: Episode) -> Episode:
-    """Its first frame alone, which knows from the rest where the hand acts next."""
-    assert episode.state is not None
-    assert episode.actions is not None
-    waypoints = waypoints_of(episode.state, episode.actions)
-    return replace(episode, waypoints=waypoints).select(np.array([0]))
+def _waypoints(state: Floats, actions: Floats, cues: Sequence[Floats]) -> Floats:
+    """What each frame says of where to go, float32 [T, 3]: where the hand acts next, or, while a cue is shown, the
+    place that this cue is about, whose turn may come later (`cues`: [3] a frame, NaN for none; empty: the simulator
+    does not tell)."""
+    found = waypoints_of(state, actions)
+    if cues:
+        shown = np.array(cues, dtype=np.float32)
+        found = np.where(np.isfinite(shown), shown, found)
+    return found
 
 
 class Drift:
@@ -142,6 +145,7 @@ class Session:
     pictures: dict[str, list[bytes]] = field(default_factory=dict)
     state: list[Floats] = field(default_factory=list)
     actions: list[Floats] = field(default_factory=list)
+    cues: list[Floats] = field(default_factory=list)
     executed: list[Floats] = field(default_factory=list)
     instructions: list[str] = field(default_factory=list)
     timesteps: list[int] = field(default_factory=list)
@@ -153,11 +157,11 @@ class RecordingPolicy(Policy):
     demonstrator, learner: `{name, target, options}` of a policy; execute: actions of the learner carried out per call
     (None: as the suite's protocol says, else the learner); beta: share of the learner's calls in which the demonstrator
     drives instead (DAgger); takeover: the learner drives the off-course steps in place of random motion, and the
-    demonstrator all that follow; first_frame: only the first frame is drawn and recorded, with where the hand acts
-    next; folder: where episodes are written; cameras: recorded ones (None: all);
-    speed: of random motion; turning: how strong it and the noise are on turns, compared with the translation;
-    gripper_change: how often random motion opens or closes, per step. Raises PolicyError, before anything runs, for a
-    demonstrator that must be executed several steps at a time, and for noise on actions that have no limit.
+    demonstrator all that follow; first_frame: only the first frame is drawn and recorded, with what it says of where to
+    go; folder: where episodes are written; cameras: recorded ones (None: all); speed: of random motion; turning: how
+    strong it and the noise are on turns, compared with the translation; gripper_change: how often random motion opens
+    or closes, per step. Raises PolicyError, before anything runs, for a demonstrator that must be executed several
+    steps at a time, and for noise on actions that have no limit.
     """
 
     def __init__(
@@ -346,6 +350,8 @@ class RecordingPolicy(Policy):
             session.state.append(np.array(seen.state, dtype=np.float32))
         if label is not None:
             session.actions.append(label)
+        if seen.privileged is not None and "cue" in seen.privileged:
+            session.cues.append(seen.privileged["cue"])
         session.executed.append(done)
         session.instructions.append(session.instruction)
         session.timesteps.append(seen.step)
@@ -399,7 +405,10 @@ class RecordingPolicy(Policy):
             executed=np.stack(session.executed),
             timesteps=np.array(session.timesteps, dtype=np.int32),
         )
-        return _beginning(whole) if self._first_frame else whole
+        if whole.state is None or whole.actions is None or not (self._first_frame or session.cues):
+            return whole
+        whole = replace(whole, waypoints=_waypoints(whole.state, whole.actions, session.cues))
+        return whole.select(np.array([0])) if self._first_frame else whole
 
     def live(self) -> int:
         return len(self._live)

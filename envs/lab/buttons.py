@@ -89,6 +89,10 @@ class Buttons:
         for i, colour in enumerate(self.colours):
             self._world.paint(f"button{i}_cap", COLOURS[COLOUR_NAMES[colour]])
 
+    def pressed(self, index: int) -> Vector:
+        """Where the hand is when it has pressed one down, [3] metres."""
+        return np.array([*self.xy[index], self._top - BUTTON_PRESS])
+
     def newly_pressed(self) -> list[int]:
         """Buttons that went down in this step; to be called once a step."""
         found = []

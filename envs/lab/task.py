@@ -18,7 +18,7 @@ from envs.lab.parts import Parts
 from envs.spec import Advance
 
 if TYPE_CHECKING:
-    from envs.lab.world import World
+    from envs.lab.world import Vector, World
 
 GOING = Advance(success=False)
 WON = Advance(success=True, terminated=True)
@@ -66,8 +66,13 @@ class Trial:
 
     def privileged(self) -> dict[str, npt.NDArray[Any]]:
         """What a perfect observer of the present picture would know: float arrays. No hidden target, no inside of
-        opaque things, no count of what was done. The environment adds `hand` [8] and `locked` [1]."""
+        opaque things, no count of what was done. The environment adds `hand` [8], `locked` [1] and `cue` [3]."""
         raise NotImplementedError
+
+    def cue(self) -> Vector:
+        """The place [3] (metres, in the world's frame) that what is shown now is about: where the hand must act because
+        of it, sooner or later. NaN while nothing is shown. For the labels of demonstrations; no expert steers by it."""
+        return np.full(3, np.nan)
 
     def hidden(self) -> Iterable[tuple[str, npt.ArrayLike | str]]:
         """Every choice of this trial that the physics state does not show (targets, orders, timings), for the hash."""

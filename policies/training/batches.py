@@ -12,7 +12,15 @@ from torch import Tensor
 
 from envs.spec import Floats
 from policies.training.demos import Demo, DemoError
-from policies.training.windows import Piece, chunk_at, next_waypoints, normalised, still_action, two_hot
+from policies.training.windows import (
+    Piece,
+    chunk_at,
+    next_waypoints,
+    normalised,
+    shown_waypoints,
+    still_action,
+    two_hot,
+)
 from policies.vla.config import ModelConfig
 from policies.vla.diffusion import DROP, STEPS
 from policies.vla.images import prepare
@@ -31,8 +39,9 @@ class PolicyBatch:
     inputs: as at test; place int64 [N]: of frame n in the grid [E, T], e * T + t; grid: (E, T); chunks float32 [N, C,
     A], normalised; weight float32 [N]: 0 for frames that only fill the memory, else 1; noise float32 [R * N, C, A],
     step int64 [R * N] and drop bool [R * N]: of the R noisings of every frame, first all frames once, then again; goals
-    float32 [N, 3, bins] or None: where the hand acts next; frames: what summed losses are divided by; maps: features of
-    the world model, if they were computed before.
+    float32 [N, 3, bins] or None: where the hand acts next; shown, the same of `shown_waypoints`: where the frame's cue
+    leads, be it now or later; frames: what summed losses are divided by; maps: features of the world model, if they
+    were computed before.
     """
 
     inputs: Inputs
@@ -44,6 +53,7 @@ class PolicyBatch:
     step: Tensor
     drop: Tensor
     goals: Tensor | None
+    shown: Tensor | None
     frames: float
     maps: list[Tensor] | None = None
 
@@ -122,15 +132,18 @@ class BatchMaker:
         self._world_ids = [world_prompter.ids(demo.instruction) for demo in demos] if world_prompter else None
         self._prompter = prompter
         self._states = [self._state(demo) for demo in demos] if config.state else None
-        self._goals = [next_waypoints(demo) for demo in demos] if waypoint_bins else None
-        self.waypoints = Waypoints.around(self._goals, waypoint_bins) if self._goals else None
+        self._goals = [next_waypoints(demo) for demo in demos] if waypoint_bins else []
+        self._shown = [shown_waypoints(demo) for demo in demos] if waypoint_bins else []
+        places = [*self._goals, *self._shown]
+        self.waypoints = Waypoints.around(places, waypoint_bins) if places else None
         for demo in demos:
             self._check(demo)
 
     def tell_on(self, grid: Waypoints) -> None:
         """Tell waypoints on this grid, on which a head has learned to tell them. Raises DemoError where more than
         one in a hundred lies beyond it."""
-        beyond = 0.0 if self._goals is None else grid.beyond(self._goals)
+        places = [*self._goals, *self._shown]
+        beyond = grid.beyond(places) if places else 0.0
         if beyond > 0.01:
             ends = " to ".join(str([round(float(x), 3) for x in end]) for end in (grid.low, grid.high))
             raise DemoError(
@@ -186,7 +199,8 @@ class BatchMaker:
             noise=torch.from_numpy(np.concatenate([n for n, _, _ in drawn], axis=1)).flatten(0, 1),
             step=torch.from_numpy(np.concatenate([s for _, s, _ in drawn], axis=1)).flatten(),
             drop=torch.from_numpy(np.concatenate([d for _, _, d in drawn], axis=1)).flatten(),
-            goals=self._goal_weights(rows),
+            goals=self._on_grid(self._goals, rows),
+            shown=self._on_grid(self._shown, rows),
             frames=frames,
             maps=maps,
         )
@@ -201,17 +215,17 @@ class BatchMaker:
         return noise, steps, rng.random(count) < self._drop
 
     def _chunk(self, demo: int, frame: int) -> Floats:
-        length, beginning = self.config.expert.chunk, self.demos[demo].waypoints is not None
+        length, beginning = self.config.expert.chunk, self.demos[demo].beginning
         found = chunk_at(self._actions[demo], frame, length, self._still[demo])
         if beginning:  # what came after was not recorded
             found[len(self._actions[demo]) - frame :] = np.nan
         return found
 
-    def _goal_weights(self, rows: list[tuple[int, int, int, int]]) -> Tensor | None:
-        if self._goals is None or self.waypoints is None:
+    def _on_grid(self, places: list[Floats], rows: list[tuple[int, int, int, int]]) -> Tensor | None:
+        if self.waypoints is None or not places:
             return None
-        goals = np.stack([self._goals[d][frame] for _, _, d, frame in rows])
-        return torch.from_numpy(two_hot(goals, self.waypoints.low, self.waypoints.high, self.waypoints.bins))
+        found = np.stack([places[d][frame] for _, _, d, frame in rows])
+        return torch.from_numpy(two_hot(found, self.waypoints.low, self.waypoints.high, self.waypoints.bins))
 
     def _inputs(self, pieces: Sequence[Piece], rows: list[tuple[int, int, int, int]]) -> Inputs:
         ids, lengths = self._prompter.batch([self._ids[d] for _, _, d, _ in rows])

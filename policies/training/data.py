@@ -50,7 +50,7 @@ def read_data(
         said = "; ".join(f"{name}: {spec}" for name, spec in actions.items())
         raise DemoError(f"datasets of different action conventions cannot be trained together: {said}")
     named = [replace(demo, dataset=unnorm_key) for demo in demos] if unnorm_key else demos
-    whole = [demo for demo in named if demo.waypoints is None] or named  # beginnings do not tell how the hand moves
+    whole = [demo for demo in named if not demo.beginning] or named  # beginnings do not tell how the hand moves
     return Data(tuple(named), statistics_of(whole), next(iter(actions.values())))
 
 

@@ -31,8 +31,9 @@ class Demo:
 
     pictures: camera name -> what was seen before each action; state: proprioception float32
     [T, D] or None; actions: the labels float32 [T, 7] in the units of the data, gripper 1 open and 0 closed (None: a
-    video without labels, for the world model only); dataset: key of its statistics; waypoints: where the hand acts
-    next, float32 [T, 3], of a record that holds only the beginning of what was done (None: the actions tell).
+    video without labels, for the world model only); dataset: key of its statistics; waypoints: what each frame itself
+    says of where to go, float32 [T, 3] metres: the place its cue is about, else where the hand acts next (None: not
+    recorded, `next_waypoints` tells).
     """
 
     dataset: str
@@ -53,6 +54,11 @@ class Demo:
             raise DemoError(f"{self}: its parts must have one length of at least 1, were {lengths}")
         if not self.instruction.strip():
             raise DemoError(f"{self}: it has no instruction")
+
+    @property
+    def beginning(self) -> bool:
+        """Whether this is a first frame alone (`collect.first_frame`): its action does not tell what came after."""
+        return self.waypoints is not None and len(self) == 1
 
     def __len__(self) -> int:
         return len(next(iter(self.pictures.values())))

@@ -26,7 +26,7 @@ class Episode:
     pictures: camera name -> T PNG files; state: proprioception float32 [T, D] or None; actions: labels float32 [T, A]
     in the convention `action` (None: a video without labels); executed: what was carried out, same convention;
     instructions: the sentence in force at each step; timesteps: environment steps taken before each, int32 [T].
-    waypoints: where the hand acts next, float32 [T, 3], where only the beginning of the attempt is recorded.
+    waypoints: as in `Demo`, float32 [T, 3], where the simulator tells of its cues or only the beginning is recorded.
     kind: `demonstration`, `relabelled` (a learner acted, the expert labelled) or `play` (nobody labelled); seed,
     scene_seed: of the run and of the scene; pushed: steps at its start (or after its cue) that random motion drove.
     """

@@ -115,5 +115,5 @@ def grounding_stage(
     if start is not None:
         maker.tell_on(read_grounding(Path(start), grounding.vlm, [grounding.goal]))
     lengths = [len(demo) for demo in labelled]
-    groups = [demo.task if demo.waypoints is None else f"{demo.task}/first" for demo in labelled]
+    groups = [f"{demo.task}/first" if demo.beginning else demo.task for demo in labelled]
     return GroundingStage(grounding, maker, FrameSampler(lengths, groups, frames, seed, weights), frames)

@@ -40,12 +40,13 @@ class GoalHead(nn.Module):
         logits: Tensor = self.net(said)
         return logits.reshape(-1, 3, self.bins), self.chunk(said).reshape(-1, *self.shape)
 
-    def loss(self, tokens: Tensor, batch: PolicyBatch) -> Tensor:
-        """Cross-entropy (mean over the three axes) and squared error of the chunk, both as means over all frames."""
-        if batch.goals is None:
+    def loss(self, tokens: Tensor, batch: PolicyBatch, goals: Tensor | None) -> Tensor:
+        """Cross-entropy (mean over the three axes) and squared error of the chunk, both as means over all frames.
+        goals: `goals` or `shown` of the batch."""
+        if goals is None:
             raise ValueError("the batch does not say where the hand acts next")
         logits, chunk = self(tokens)
-        where = -(batch.goals * logits.log_softmax(-1)).sum(-1).mean(-1)
+        where = -(goals * logits.log_softmax(-1)).sum(-1).mean(-1)
         known = batch.chunks.isfinite()  # first frames alone do not tell what came after
         off = torch.where(known, (chunk - batch.chunks.nan_to_num()) ** 2, 0.0).mean((1, 2))
         loss: Tensor = ((where + off) * batch.weight).sum() / batch.frames
@@ -63,7 +64,7 @@ class Grounding(nn.Module):
     def forward(self, batch: PolicyBatch) -> dict[str, Tensor]:
         """`loss`: the mean over the frames of the whole batch once processes are averaged."""
         cognition, _ = self.vlm(batch.inputs)
-        return {"loss": self.goal.loss(cognition, batch)}
+        return {"loss": self.goal.loss(cognition, batch, batch.shown)}
 
 
 class PolicyTraining(nn.Module):
@@ -94,8 +95,8 @@ class PolicyTraining(nn.Module):
             "goal_imagined": imagined_weight,
         }
         self.goal = GoalHead(config, bins) if goal_weight else None
-        # Told before memory too: a frame that shows a cue must itself say where it leads, or nothing would reward
-        # storing it (entries are detached).
+        # Told before memory too: a frame that shows a cue must itself say where it leads, be it now or later, or
+        # nothing would reward storing it (entries are detached).
         remembers = isinstance(network, MemoryVLANetwork)
         self.goal_now = GoalHead(config, bins) if goal_weight and remembers else None
         # And told by the perceptual tokens, which alone hold what was imagined: the action expert's attention to them
@@ -111,13 +112,13 @@ class PolicyTraining(nn.Module):
         cognition, perception, imagined = self._remember(seen, vision, batch)
         parts = {"action": self._action_loss(cognition, perception, batch)}
         if self.goal is not None:
-            parts["goal"] = self.goal.loss(cognition, batch)
+            parts["goal"] = self.goal.loss(cognition, batch, batch.goals)
         if self.goal_now is not None:
-            parts["goal_now"] = self.goal_now.loss(seen, batch)
+            parts["goal_now"] = self.goal_now.loss(seen, batch, batch.shown)
         if self.goal_seen is not None and perception is not None:
-            parts["goal_seen"] = self.goal_seen.loss(perception, batch)
+            parts["goal_seen"] = self.goal_seen.loss(perception, batch, batch.goals)
         if self.goal_imagined is not None and imagined is not None:
-            parts["goal_imagined"] = self.goal_imagined.loss(imagined.flatten(1, 2), batch)
+            parts["goal_imagined"] = self.goal_imagined.loss(imagined.flatten(1, 2), batch, batch.goals)
         loss = parts["action"]
         for name, weight in self.weights.items():
             if name in parts:

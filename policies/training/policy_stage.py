@@ -150,7 +150,7 @@ def policy_stage(
     found = read_data(data, cameras=cameras or None, unnorm_key=unnorm_key)
     seen = tuple(cameras) or tuple(found.demos[0].pictures)[:1]
     labelled = [demo for demo in found.demos if demo.actions is not None]
-    if beginnings := sorted({demo.dataset for demo in labelled if demo.waypoints is not None}):
+    if beginnings := sorted({demo.dataset for demo in labelled if demo.beginning}):
         raise DemoError(f"{', '.join(beginnings)}: first frames alone (collect.first_frame) are for a grounding stage")
     config = shaped(family, size, len(seen), numbers_of(labelled) if state else 0, model, world)
     words = read_tokenizer(Path(tokenizer)) if tokenizer else lab_tokenizer()

@@ -1,9 +1,9 @@
 """Recorded episodes as an RLDS dataset that any RLDS tool reads (`tfds.builder_from_directory(FOLDER)`).
 
 Layout of one example (https://github.com/google-research/rlds): `steps`, each with observation (`image_CAMERA`,
-`state`), action, waypoint (where only the beginning of an episode is recorded), language_instruction, is_first,
-is_last, is_terminal, reward, discount, timestep; and `episode_metadata`. Beside the dataset lies `collection.json`:
-which scenes are in it and how many episodes were left out.
+`state`), action, waypoint (where the simulator tells of its cues, or only the beginning is recorded),
+language_instruction, is_first, is_last, is_terminal, reward, discount, timestep; and `episode_metadata`. Beside the
+dataset lies `collection.json`: which scenes are in it and how many episodes were left out.
 """
 
 from __future__ import annotations
@@ -33,6 +33,9 @@ SHARD = 200
 COLLECTION = "collection.json"
 STAGING = ".staging"
 
+WAYPOINT = (
+    "what the frame itself says of where to go, metres: the place its cue is about, else where the hand acts next"
+)
 DESCRIPTION = (
     "Robot episodes recorded with memvla-bench. Motion and gripper of `action` are described by `action_spec` in "
     "episode_metadata (JSON): frame, units of 1.0, rotation, and which gripper value opens."
@@ -108,7 +111,7 @@ def features_of(shape: Shape) -> Any:
     if shape.labelled:
         steps["action"] = feature.Tensor(shape=(shape.actions,), dtype=np.float32, doc="what the demonstrator would do")
     if shape.waypoints:
-        steps["waypoint"] = feature.Tensor(shape=(3,), dtype=np.float32, doc="where the hand acted next, metres")
+        steps["waypoint"] = feature.Tensor(shape=(3,), dtype=np.float32, doc=WAYPOINT)
     text, number = feature.Text(), scalar(np.int64)
     metadata = {
         "suite": text,

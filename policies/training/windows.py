@@ -124,11 +124,17 @@ def next_waypoints(demo: Demo) -> Floats:
     (next-keyframe targets, after James and Davison 2022, whose keyframes are found in like manner). Known in hindsight
     only, so it says in the frame that shows a cue where that cue will lead.
     """
-    if demo.waypoints is not None:
+    if demo.beginning and demo.waypoints is not None:
         return demo.waypoints
     if demo.state is None or demo.actions is None:
         raise DemoError(f"{demo}: waypoints need proprioception and actions")
     return waypoints_of(demo.state, demo.actions)
+
+
+def shown_waypoints(demo: Demo) -> Floats:
+    """What each frame itself says of where to go, float32 [T, 3]: of a cue whose turn comes later too, where that was
+    recorded; else as `next_waypoints`."""
+    return next_waypoints(demo) if demo.waypoints is None else demo.waypoints
 
 
 def waypoints_of(state: Floats, actions: Floats) -> Floats:

@@ -19,7 +19,7 @@ from policies.training.demos import Demo, DemoError
 from policies.training.rlds import read_demos
 from policies.training.rlds_writing import read_collection
 from policies.training.tfds import load_tfds
-from policies.training.windows import next_waypoints
+from policies.training.windows import next_waypoints, shown_waypoints
 from reports.manifest import ManifestError
 from reports.records import RecordStore
 from suites.protocol import load_suite
@@ -302,6 +302,26 @@ def test_a_first_frame_knows_where_the_hand_acts_next(tmp_path: Path, monkeypatc
         found = next_waypoints(beginning)
         assert np.array_equal(found, next_waypoints(demo)[:1])
         assert np.linalg.norm(found[0] - demo.state[0, :3]) > 0.05, "it names a place to go to"
+
+
+def test_a_frame_with_a_cue_says_where_the_cue_leads_even_where_others_come_first(tmp_path: Path) -> None:
+    words = ("suite=lab_memory", "policy=expert", "collect.tasks=[press_order]", "cluster=inline", "collect.trials=1")
+    assert run(tmp_path / "d", *words) == 0
+    (demo,) = read_demos(tmp_path / "d")
+    assert demo.waypoints is not None
+    assert demo.state is not None
+    assert not demo.beginning
+    goes, shown = next_waypoints(demo), shown_waypoints(demo)
+    assert np.array_equal(shown, demo.waypoints)
+    changes = np.flatnonzero((np.diff(goes, axis=0) != 0).any(1)) + 1
+    pressed = goes[[0, *changes]]  # the three places in the order in which the hand went there
+    assert len(pressed) == 3
+    told = np.linalg.norm(shown[:, None, :2] - pressed[None, :, :2], axis=2).argmin(1)
+    free = int(np.flatnonzero(np.abs(np.diff(demo.state[:, :3], axis=0)).max(1) > 1e-3)[0])
+    lights = [int(told[t]) for t in range(free) if not np.array_equal(shown[t], goes[t])]
+    assert list(dict.fromkeys(lights)) == [0, 1, 2], "the lights, in order, each named while it shines"
+    assert lights.count(0) == lights.count(1) == lights.count(2) == 10
+    assert np.array_equal(shown[free:], goes[free:])
 
 
 def test_first_frames_and_whole_episodes_are_datasets_apart(tmp_path: Path) -> None:

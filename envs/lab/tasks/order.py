@@ -13,7 +13,7 @@ import numpy.typing as npt
 from envs.lab.buttons import Buttons, start_hand
 from envs.lab.parts import COLOUR_NAMES, COLOURS, Colour, Parts, button
 from envs.lab.task import GOING, LOST, WON, LabTask, Trial
-from envs.lab.world import World
+from envs.lab.world import Vector, World
 from envs.spec import Advance
 
 COUNT = 3
@@ -82,6 +82,11 @@ class PressOrder(Trial):
         """The buttons, and `lit` [3]: 1 for the button that shines now."""
         lit = self.lit(self.clock)
         return {**self.buttons.seen(), "lit": np.array([float(i == lit) for i in range(COUNT)])}
+
+    def cue(self) -> Vector:
+        """The button that shines, whose turn may come later."""
+        lit = self.lit(self.clock)
+        return super().cue() if lit < 0 else self.buttons.pressed(lit)
 
     def hidden(self) -> list[tuple[str, npt.ArrayLike | str]]:
         return [("order", np.array(self.order)), ("timing", np.array([self.first, self.free]))]

@@ -59,8 +59,8 @@ class RememberColour(Trial):
         self.buttons.paint(rng.permutation(count) if shuffled else np.arange(count))
         self.goal = int(rng.integers(count))
         self.shown = int(self.buttons.colours[self.goal])
-        self.cue = int(rng.integers(*CUE))
-        self.free = self.cue + int(rng.integers(*WAIT))
+        self.cue_ends = int(rng.integers(*CUE))
+        self.free = self.cue_ends + int(rng.integers(*WAIT))
         self.instruction = str(rng.choice(PHRASES))
         world.put("lamp", (*LAMP_AT, 0.0))
         world.paint("lamp", COLOURS[COLOUR_NAMES[self.shown]])
@@ -70,7 +70,7 @@ class RememberColour(Trial):
         return self.clock < self.free
 
     def judge(self) -> Advance:
-        if self.clock + 1 == self.cue:
+        if self.clock + 1 == self.cue_ends:
             self.world.unpaint("lamp")
         pressed = self.buttons.newly_pressed()
         self.score = max(self.score, hover_score(self.world, self.buttons.xy[self.goal]))
@@ -78,11 +78,14 @@ class RememberColour(Trial):
 
     def privileged(self) -> dict[str, npt.NDArray[Any]]:
         """The buttons, and `lamp` [1]: the number of the colour it shows now, -1 while it is off."""
-        lit = self.shown if self.clock < self.cue else -1
+        lit = self.shown if self.clock < self.cue_ends else -1
         return {**self.buttons.seen(), "lamp": np.array([float(lit)])}
 
+    def cue(self) -> Vector:
+        return self.buttons.pressed(self.goal) if self.clock < self.cue_ends else super().cue()
+
     def hidden(self) -> list[tuple[str, npt.ArrayLike | str]]:
-        return [("goal", np.array(self.goal)), ("timing", np.array([self.cue, self.free]))]
+        return [("goal", np.array(self.goal)), ("timing", np.array([self.cue_ends, self.free]))]
 
 
 def _task(name: str, count: int, *, shuffled: bool) -> LabTask:

@@ -91,6 +91,31 @@ def test_press_order_scores_thirty_a_press_and_ten_for_all(env: LabEnv) -> None:
     assert scores == {0.0, 0.3, 0.6, 1.0}
 
 
+def test_a_cue_is_the_place_of_what_is_shown_and_nothing_else(env: LabEnv) -> None:
+    """Of the lamp's colour while it shines, of the button that shines; nothing between, afterwards or elsewhere."""
+    env.reset(seed=0, options={"task": "remember_colour_5", "trial": 3})
+    while not (seen := env.privileged())["lamp"][0] < 0:
+        named = list(seen["button_colours"]).index(seen["lamp"][0])
+        assert np.array_equal(seen["cue"][:2], seen["buttons"][named, :2])
+        env.step_chunk(np.zeros((1, 7)))
+    assert np.isnan(seen["cue"]).all()
+    env.reset(seed=0, options={"task": "press_order", "trial": 3})
+    shown = []
+    while env.trial.locked():
+        seen = env.privileged()
+        if not seen["lit"].any():
+            assert np.isnan(seen["cue"]).all()
+        else:
+            shown.append(int(seen["lit"].argmax()))
+            assert np.array_equal(seen["cue"][:2], seen["buttons"][shown[-1], :2])
+            assert 0 < seen["cue"][2] < seen["buttons"][shown[-1], 2]
+        env.step_chunk(np.zeros((1, 7)))
+    assert list(dict.fromkeys(shown)) == env.trial.order  # type: ignore[attr-defined]
+    assert np.isnan(env.privileged()["cue"]).all()
+    env.reset(seed=0, options={"task": "press_by_colour", "trial": 3})
+    assert np.isnan(env.privileged()["cue"]).all()
+
+
 def test_press_order_ends_at_the_first_press_out_of_order(env: LabEnv) -> None:
     env.reset(seed=0, options={"task": "press_order", "trial": 0})
     script = LabScript("press_order", env.instruction(), env.env_spec)

@@ -122,7 +122,7 @@ def test_the_loss_on_what_was_imagined_teaches_imagination_alone() -> None:
     assert training.goal_imagined is not None
     batch = batch_of(config)
     imagined = training.network.imagination.condense(training._maps(batch)).flatten(1, 2)
-    training.goal_imagined.loss(imagined, batch).backward()
+    training.goal_imagined.loss(imagined, batch, batch.goals).backward()
     reached = {n.split(".")[1] for n, p in training.named_parameters() if p.grad is not None and "network." in n}
     assert reached == {"imagination"}
 

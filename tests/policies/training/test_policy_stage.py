@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from torch import Tensor
 
 from envs.lab import describe
 from envs.spec import EpisodeId
@@ -94,6 +95,43 @@ def test_policies_start_from_the_same_grounding(data: str, tmp_path: Path) -> No
     first, second = (module.network.vlm.state_dict() for module in networks)
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert torch.equal(networks[0].goal.chunk.weight, networks[1].goal_now.chunk.weight)
+
+
+@pytest.fixture(scope="module")
+def ordered(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """One episode of press_order."""
+    folder = tmp_path_factory.mktemp("demos") / "order"
+    words = ["suite=lab_memory", "policy=expert", "cluster=inline", "collect.trials=1", f"collect.dir={folder}"]
+    words += ["collect.tasks=[press_order]", "collect.cameras=[front]"]
+    assert collect(compose_collect(words), Console(), ["memvla", "collect", *words]) == 0
+    return str(folder)
+
+
+def test_a_frame_is_asked_for_its_cue_before_memory_and_for_the_next_place_after(ordered: str) -> None:
+    """Entries are detached: a second light is stored where it shines only if that frame itself must tell it."""
+    asked: dict[str, Tensor] = {}
+
+    def listen(name: str, head: Any) -> None:
+        loss = head.loss
+        head.loss = lambda tokens, batch, goals: (asked.update({name: goals}), loss(tokens, batch, goals))[1]
+
+    stage = policy_stage(family="memoryvla", data=[ordered], every=4, longest=48, goal_weight=0.3, seen_weight=0.1)
+    module: Any = stage.module
+    for name in ("goal", "goal_now", "goal_seen"):
+        listen(name, getattr(module, name))
+    batch = stage.draw(0, 0, 1)
+    module(batch)
+    assert batch.goals is not None
+    assert torch.equal(asked["goal"], batch.goals)
+    assert torch.equal(asked["goal_seen"], batch.goals)
+    told = asked["goal_now"]
+    assert not torch.equal(told, batch.goals)
+    grounding: Any = grounding_stage(data=[ordered], state=False, frames=200).module
+    listen("grounding", grounding.goal)
+    single = grounding_stage(data=[ordered], state=False, frames=200).draw(0, 0, 1)
+    grounding(single)
+    assert single.goals is not None
+    assert not torch.equal(asked["grounding"], single.goals)
 
 
 def test_waypoints_are_told_on_the_grid_of_the_grounding(data: str, tmp_path: Path) -> None:
