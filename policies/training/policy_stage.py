@@ -134,8 +134,9 @@ def policy_stage(
     family: `cogact`, `memoryvla`, `memoryvla_plus` or `memoryvla_pp`; data: folders of RLDS datasets; size: preset to
     begin with (`lab`, `7b`); cameras: views the policy sees, in order (none: the first of the data); state: it reads
     proprioception; model: changes of the preset by group (`memory: {length: 32}`); start: a policy to start from, ours
-    or a released one, of the same family or CogACT; grounding: folder of a grounding stage to start from; world: folder
-    of the world model (memoryvla_pp); unnorm_key: one name for the statistics of all data (none: each dataset its own).
+    or a released one, of the same family or CogACT; grounding: folder of a grounding stage to start from, whose
+    vision-language part replaces that of `start`; world: folder of the world model (memoryvla_pp); unnorm_key: one
+    name for the statistics of all data (none: each dataset its own).
     sampler: `calls` (whole episodes at the frames of policy calls), `group` or `stream` (section 4.3 of the paper's
     training); every: steps between the calls of `calls` (0: as many as are carried out a call); pieces: episodes a
     batch (`stream`: streams side by side); longest: most frames of each; weights: of tasks (`calls`) or datasets;
@@ -250,10 +251,10 @@ def prepare(
 ) -> None:
     """Fill the network with what was trained before; each is an error where it does not fit."""
     network: Any = training.network
-    if grounding is not None:
-        maker.tell_on(read_grounding(Path(grounding), network.vlm, [training.goal, training.goal_now]))
     if start is not None:
         begin_from(network, Path(start), training.config.family)
+    if grounding is not None:
+        maker.tell_on(read_grounding(Path(grounding), network.vlm, [training.goal, training.goal_now]))
     if world is not None:
         network.imagination.world.load_state_dict(load_world(Path(world)).state_dict())
 

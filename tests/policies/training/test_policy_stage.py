@@ -97,6 +97,19 @@ def test_policies_start_from_the_same_grounding(data: str, tmp_path: Path) -> No
     assert torch.equal(networks[0].goal.chunk.weight, networks[1].goal_now.chunk.weight)
 
 
+def test_a_grounding_replaces_the_vision_language_part_of_the_policy_to_start_from(data: str, tmp_path: Path) -> None:
+    ground: Any = updated(grounding_stage(data=[data], frames=8, seed=1, **BOTH))  # type: ignore[arg-type]
+    before: Any = updated(policy_stage(family="memoryvla", data=[data], **BOTH))  # type: ignore[arg-type]
+    given = {"start": str(saved(before, tmp_path / "policy")), "grounding": str(saved(ground, tmp_path / "grounding"))}
+    module: Any = policy_stage(family="memoryvla", data=[data], goal_weight=0.3, seed=2, **given, **BOTH).module  # type: ignore[arg-type]
+    begun, seen, acts = (
+        m.state_dict() for m in (module.network, ground.module.vlm, before.module.network.action_model)
+    )
+    assert all(torch.equal(begun[f"vlm.{name}"], tensor) for name, tensor in seen.items())
+    assert all(torch.equal(begun[f"action_model.{name}"], tensor) for name, tensor in acts.items())
+    assert torch.equal(module.goal.chunk.weight, ground.module.goal.chunk.weight)
+
+
 @pytest.fixture(scope="module")
 def ordered(tmp_path_factory: pytest.TempPathFactory) -> str:
     """One episode of press_order."""
