@@ -41,7 +41,7 @@ class PolicyBatch:
     step int64 [R * N] and drop bool [R * N]: of the R noisings of every frame, first all frames once, then again; goals
     float32 [N, 3, bins] or None: where the hand acts next; shown, the same of `shown_waypoints`: where the frame's cue
     leads, be it now or later; frames: what summed losses are divided by; maps: features of the world model, if they
-    were computed before.
+    were computed before; firsts: first frames alone, beside the pieces.
     """
 
     inputs: Inputs
@@ -56,6 +56,7 @@ class PolicyBatch:
     shown: Tensor | None
     frames: float
     maps: list[Tensor] | None = None
+    firsts: PolicyBatch | None = None
 
     def to(self, device: torch.device) -> PolicyBatch:
         """The same batch on another device."""
@@ -67,6 +68,8 @@ def _moved(value: Any, device: torch.device) -> Any:
         return value.to(device)
     if isinstance(value, list):
         return [_moved(each, device) for each in value]
+    if isinstance(value, PolicyBatch):
+        return value.to(device)
     if isinstance(value, Inputs):
         return replace(value, **{f.name: _moved(getattr(value, f.name), device) for f in fields(value)})
     return value
@@ -87,6 +90,10 @@ class Waypoints:
         low, high = every.min(0), every.max(0)
         margin = 0.05 * (high - low) + 0.01
         return cls((low - margin).astype(np.float32), (high + margin).astype(np.float32), bins)
+
+    def joined(self, other: Waypoints) -> Waypoints:
+        """Wide enough for both."""
+        return replace(self, low=np.minimum(self.low, other.low), high=np.maximum(self.high, other.high))
 
     def beyond(self, found: Sequence[Floats]) -> float:
         """The share of these waypoints [T, 3] that lie beyond the grid; they are told as its edge."""

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from policies.memoryvla.imagination import LATENT
 from policies.training.batches import BatchMaker, PolicyBatch
 from policies.training.demos import Demo, DemoError
-from policies.training.grounding import FrameSampler, GroundingStage, grounding_stage
+from policies.training.grounding import GroundingStage, grounding_stage
 from policies.training.losses import Grounding
 from policies.training.rlds import read_demos
-from policies.training.windows import share
+from policies.training.windows import FrameSampler
 from policies.training.world import CHANGE, encoded
 from policies.training.world_files import load_world, read_world
 from policies.vla.config import ModelConfig
@@ -104,7 +104,7 @@ class ForesightStage:
 
     def draw(self, update: int, rank: int, world: int) -> ForesightBatch:
         """See `policies.training.stage.Stage`."""
-        pieces, frames = share(self._sampler.plan(update), rank, world)
+        pieces, frames = self._sampler.draw(update, rank, world)
         futures = [self._future(piece.demo, int(piece.frames[0])) for piece in pieces]
         videos = self._maker.batch(pieces, frames)
         return ForesightBatch(self._inner.draw(update, rank, world), videos, torch.stack(futures))
@@ -161,7 +161,7 @@ def foresight_stage(
     latents = [teacher.scale * video for video in encoded(teacher, demos, seen[0])]
     torch.manual_seed(seed)
     module = Foresight(inner.grounding, about.options.frames, about.options.grid, emphasis)
-    sampler = FrameSampler([len(demo) for demo in demos], [demo.task for demo in demos], frames, seed + 1, None)
+    sampler = FrameSampler([len(demo) for demo in demos], [demo.task for demo in demos], frames, seed + 1)
     return ForesightStage(inner, module, maker, sampler, latents, about.stride)
 
 

@@ -19,33 +19,9 @@ from policies.training.batches import BatchMaker, PolicyBatch
 from policies.training.data import read_data
 from policies.training.losses import Grounding
 from policies.training.policy_stage import GRID, GROUNDING, numbers_of, read_grounding, scale_state, shaped
-from policies.training.windows import Piece, share
+from policies.training.windows import FrameSampler
 from policies.vla.language import Prompter, lab_tokenizer
 from policies.vla.model import VLM
-
-
-class FrameSampler:
-    """Single frames: tasks drawn evenly (or by `weights`), then an episode, then a frame."""
-
-    def __init__(
-        self, lengths: Sequence[int], groups: Sequence[str], frames: int, seed: int, weights: Mapping[str, float] | None
-    ) -> None:
-        self._lengths, self._frames, self._seed = lengths, frames, seed
-        self._names = sorted(set(groups))
-        self._members = {name: [i for i, group in enumerate(groups) if group == name] for name in self._names}
-        shares = np.array([(weights or {}).get(name, 1.0) for name in self._names])
-        self._shares = shares / shares.sum()
-
-    def plan(self, update: int) -> list[Piece]:
-        """The frames of one update, a piece each."""
-        rng = np.random.default_rng((self._seed, update))
-        found = []
-        for i in range(self._frames):
-            members = self._members[self._names[int(rng.choice(len(self._names), p=self._shares))]]
-            demo = members[int(rng.integers(len(members)))]
-            frame = int(rng.integers(self._lengths[demo]))
-            found.append(Piece(demo, np.array([frame]), np.zeros(1), (self._seed, update, i, 1)))
-        return found
 
 
 class GroundingStage:
@@ -61,7 +37,7 @@ class GroundingStage:
 
     def draw(self, update: int, rank: int, world: int) -> PolicyBatch:
         """See `policies.training.stage.Stage`."""
-        mine, frames = share(self._sampler.plan(update), rank, world)
+        mine, frames = self._sampler.draw(update, rank, world)
         return self._maker.batch(mine, frames)
 
     def save(self, folder: Path, state: dict[str, Tensor]) -> None:

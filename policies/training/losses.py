@@ -91,6 +91,7 @@ class PolicyTraining(nn.Module):
         self.weights = {
             "goal": goal_weight,
             "goal_now": goal_weight,
+            "goal_first": goal_weight,
             "goal_seen": seen_weight,
             "goal_imagined": imagined_weight,
         }
@@ -115,6 +116,8 @@ class PolicyTraining(nn.Module):
             parts["goal"] = self.goal.loss(cognition, batch, batch.goals)
         if self.goal_now is not None:
             parts["goal_now"] = self.goal_now.loss(seen, batch, batch.shown)
+        if batch.firsts is not None:
+            parts["goal_first"] = self._first_loss(batch.firsts)
         if self.goal_seen is not None and perception is not None:
             parts["goal_seen"] = self.goal_seen.loss(perception, batch, batch.goals)
         if self.goal_imagined is not None and imagined is not None:
@@ -124,6 +127,14 @@ class PolicyTraining(nn.Module):
             if name in parts:
                 loss = loss + weight * parts[name]
         return {"loss": loss, **{name: part.detach() for name, part in parts.items()}}
+
+    def _first_loss(self, firsts: PolicyBatch) -> Tensor:
+        """Where first frames lead, which have nothing to remember: asked of the head that is told before memory."""
+        head = self.goal if self.goal_now is None else self.goal_now
+        if head is None:
+            raise ValueError("first frames need goal_weight: nothing else learns from them")
+        seen, _ = self.network.vlm(firsts.inputs)
+        return head.loss(seen, firsts, firsts.shown)
 
     def _remember(
         self, seen: Tensor, vision: Tensor, batch: PolicyBatch

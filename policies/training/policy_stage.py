@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,7 +24,7 @@ from policies.training.demos import Demo, DemoError
 from policies.training.dreams import Dreams
 from policies.training.losses import PolicyTraining
 from policies.training.sampling import GroupSampler, Mixture, StreamPiece, StreamSampler
-from policies.training.windows import CallSampler, Piece
+from policies.training.windows import CallSampler, FrameSampler, Piece
 from policies.training.world_files import load_world, read_world
 from policies.vla.checkpoint import CONFIG, WEIGHTS, fill, read_groups, read_own, save_checkpoint, translate
 from policies.vla.config import ModelConfig, changed, one_of, preset
@@ -49,6 +50,18 @@ class Sampler(Protocol):
         """The pieces of process `rank` of `world`, and the number its summed losses are divided by."""
 
 
+@dataclass(frozen=True)
+class Firsts:
+    """First frames alone, drawn beside the pieces of whole episodes."""
+
+    maker: BatchMaker
+    sampler: FrameSampler
+
+    def draw(self, update: int, rank: int, world: int) -> PolicyBatch:
+        """See `policies.training.stage.Stage`."""
+        return self.maker.batch(*self.sampler.draw(update, rank, world))
+
+
 class PolicyStage:
     """A policy network, its demonstrations and its losses as a stage; see `policy_stage`."""
 
@@ -63,11 +76,12 @@ class PolicyStage:
         card: str,
         half: bool = False,
         dreams: Dreams | None = None,
+        firsts: Firsts | None = None,
     ) -> None:
         self.module: nn.Module = training
         self._training, self._data, self._maker, self._sampler = training, data, maker, sampler
         self._tokenizer, self._card, self._half = tokenizer, card, half
-        self._dreams = dreams
+        self._dreams, self._firsts = dreams, firsts
         vlm: Any = training.network.vlm
         self.blocks: tuple[nn.Module, ...] = (*vlm.llm_backbone.model.layers,)
         self.frames = round(sum(sampler.draw(update, 0, 1)[1] for update in range(20)) / 20)
@@ -76,7 +90,8 @@ class PolicyStage:
         """See `policies.training.stage.Stage`."""
         pieces, frames = self._sampler.draw(update, rank, world)
         pieces = [p.with_past() if isinstance(p, StreamPiece) else p for p in pieces]
-        return self._maker.batch(pieces, frames, self._dreams.maps(pieces) if self._dreams else None)
+        batch = self._maker.batch(pieces, frames, self._dreams.maps(pieces) if self._dreams else None)
+        return replace(batch, firsts=self._firsts.draw(update, rank, world)) if self._firsts else batch
 
     def save(self, folder: Path, state: dict[str, Tensor]) -> None:
         """Write a policy in our own format: what training alone needed is left out."""
@@ -127,6 +142,7 @@ def policy_stage(
     card: str = "",
     half: bool = False,
     dreams: int = 0,
+    firsts: int = 0,
     seed: int = 0,
 ) -> PolicyStage:
     """Train a policy on demonstrations.
@@ -144,33 +160,37 @@ def policy_stage(
     goal_weight, seen_weight, imagined_weight, goal_bins: of the losses on where the hand acts next, told by the
     cognition token, by the perceptual tokens and by the imagined ones; augment: pictures are cropped and recoloured
     at random; half: weights are saved in float16; dreams: what the world model imagines from every frame is computed
-    once, from so many noises (0: anew in every update).
+    once, from so many noises (0: anew in every update); firsts: first frames alone (`collect.first_frame`) an update,
+    beside the pieces, so that what a cue looks like is not forgotten for the few that whole episodes show.
 
     Raises PolicyError or DemoError for options and data that do not go together.
     """
     found = read_data(data, cameras=cameras or None, unnorm_key=unnorm_key)
     seen = tuple(cameras) or tuple(found.demos[0].pictures)[:1]
-    labelled = [demo for demo in found.demos if demo.actions is not None]
-    if beginnings := sorted({demo.dataset for demo in labelled if demo.beginning}):
-        raise DemoError(f"{', '.join(beginnings)}: first frames alone (collect.first_frame) are for a grounding stage")
+    labelled = [demo for demo in found.demos if demo.actions is not None and not demo.beginning]
+    beginnings = [demo for demo in found.demos if demo.beginning]
+    require_firsts(firsts, beginnings, goal_weight)
     config = shaped(family, size, len(seen), numbers_of(labelled) if state else 0, model, world)
     words = read_tokenizer(Path(tokenizer)) if tokenizer else lab_tokenizer()
     told = world_prompter(world)
     torch.manual_seed(seed)
     network: Any = NETWORKS[family](config)
-    maker = BatchMaker(
+    made = partial(
+        BatchMaker,
+        config=config,
+        cameras=seen,
+        prompter=Prompter(words, config.language),
+        statistics=found.of,
+        waypoint_bins=goal_bins if goal_weight or seen_weight or imagined_weight else 0,
+        augment=Augmentation() if augment else None,
+    )
+    maker = made(
         labelled,
-        config,
-        seen,
-        Prompter(words, config.language),
-        found.of,
         repeats=repeats,
         drop=drop,
         noisier=noisier,
-        waypoint_bins=goal_bins if goal_weight or seen_weight or imagined_weight else 0,
         world_prompter=told,
         dream_shape=network.imagination.world.noise_shape if told and not dreams else (),
-        augment=Augmentation() if augment else None,
     )
     training = PolicyTraining(
         network,
@@ -185,7 +205,35 @@ def policy_stage(
     prepare(training, maker, start=start, grounding=grounding, world=world)
     kept = Dreams(network.imagination.world, maker, dreams, seed) if dreams and world else None
     chosen = sampler_of(sampler, labelled, every or config.expert.execute, pieces, longest, seed, weights)
-    return PolicyStage(training, found, maker, chosen, tokenizer=words, card=card, half=half, dreams=kept)
+    alone = firsts_of(made(beginnings, repeats=1), maker, firsts, seed, grounding is not None) if beginnings else None
+    return PolicyStage(training, found, maker, chosen, tokenizer=words, card=card, half=half, dreams=kept, firsts=alone)
+
+
+def require_firsts(firsts: int, beginnings: Sequence[Demo], goal_weight: float) -> None:
+    """Raises DemoError where first frames alone are given and not asked for, or the other way round; PolicyError where
+    nothing would learn from them."""
+    if beginnings and not firsts:
+        names = ", ".join(sorted({demo.task for demo in beginnings}))
+        raise DemoError(
+            f"the data hold first frames alone (collect.first_frame, of {names}); a policy stage takes them beside "
+            "whole episodes: say how many an update, as in firsts=16"
+        )
+    if firsts and not beginnings:
+        raise DemoError(f"firsts={firsts}: none of the data are first frames alone (collect.first_frame)")
+    if firsts and not goal_weight:
+        raise PolicyError("firsts needs goal_weight: from first frames only where they lead is learned")
+
+
+def firsts_of(maker: BatchMaker, pieces: BatchMaker, frames: int, seed: int, grounded: bool) -> Firsts:
+    """So many first frames an update, their tasks drawn evenly, told on the same grid as the pieces': the grounding's,
+    or without one a grid around both."""
+    if maker.waypoints is None or pieces.waypoints is None:
+        raise ValueError("first frames are for goal heads, which tell waypoints")
+    if not grounded:
+        pieces.tell_on(pieces.waypoints.joined(maker.waypoints))
+    maker.tell_on(pieces.waypoints)
+    lengths, tasks = [len(demo) for demo in maker.demos], [demo.task for demo in maker.demos]
+    return Firsts(maker, FrameSampler(lengths, tasks, frames, seed + 1))
 
 
 def sampler_of(

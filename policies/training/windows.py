@@ -7,8 +7,9 @@ share it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -78,6 +79,42 @@ class CallSampler:
             frames = np.arange(first, self.lengths[demo], self.every)[: self.longest]
             found.append(Piece(demo, frames, np.arange(len(frames), dtype=np.float64), (*key, 1)))
         return found
+
+
+@dataclass(frozen=True)
+class FrameSampler:
+    """Single frames: tasks drawn evenly (or by `weights`), then an episode, then a frame. `frames` an update; the rest
+    as in `CallSampler`."""
+
+    lengths: Sequence[int]
+    groups: Sequence[str]
+    frames: int
+    seed: int
+    weights: Mapping[str, float] | None = None
+
+    def draw(self, update: int, rank: int, world: int) -> tuple[list[Piece], float]:
+        """The pieces of process `rank` of `world`, and the number its summed losses are divided by."""
+        return share(self.plan(update), rank, world)
+
+    def plan(self, update: int) -> list[Piece]:
+        """The frames of one update, a piece each."""
+        rng = np.random.default_rng((self.seed, update))
+        names, members, shares = self._tasks
+        found = []
+        for i in range(self.frames):
+            here = members[int(rng.choice(len(names), p=shares))]
+            demo = here[int(rng.integers(len(here)))]
+            frame = int(rng.integers(self.lengths[demo]))
+            found.append(Piece(demo, np.array([frame]), np.zeros(1), (self.seed, update, i, 1)))
+        return found
+
+    @cached_property
+    def _tasks(self) -> tuple[list[str], list[list[int]], npt.NDArray[np.float64]]:
+        """Names of the tasks, their demonstrations, and the share of each task."""
+        names = sorted(set(self.groups))
+        members = [[i for i, group in enumerate(self.groups) if group == name] for name in names]
+        shares = np.array([(self.weights or {}).get(name, 1.0) for name in names])
+        return names, members, shares / shares.sum()
 
 
 def share(pieces: Sequence[Piece], rank: int, world: int) -> tuple[list[Piece], float]:

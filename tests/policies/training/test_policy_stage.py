@@ -179,19 +179,19 @@ def test_calls_may_lie_further_apart_in_training_than_when_acting(data: str) -> 
         assert (np.diff(piece.frames) == 4).all()
 
 
-def test_a_grounding_learns_from_first_frames_and_a_policy_does_not(data: str, tmp_path: Path) -> None:
-    words = [
-        "suite=lab_smoke",
-        "policy=expert",
-        "cluster=inline",
-        "collect.trials=3",
-        f"collect.dir={tmp_path / 'first'}",
-    ]
+@pytest.fixture(scope="module")
+def firsts(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """First frames alone of the same tasks in other scenes."""
+    folder = tmp_path_factory.mktemp("demos") / "first"
+    words = ["suite=lab_smoke", "policy=expert", "cluster=inline", "collect.trials=3", f"collect.dir={folder}"]
     words = [*words, "collect.first_frame=true", "protocol.scene_seed=4000000"]
     assert collect(compose_collect(words), Console(quiet=True), ["memvla", "collect", *words]) == 0
-    given = [data, str(tmp_path / "first")]
-    stage = grounding_stage(data=given, frames=16, **BOTH)  # type: ignore[arg-type]
-    names = {stage._sampler._names[i] for i in range(len(stage._sampler._names))}
+    return str(folder)
+
+
+def test_a_grounding_learns_from_first_frames(data: str, firsts: str) -> None:
+    stage = grounding_stage(data=[data, firsts], frames=16, **BOTH)  # type: ignore[arg-type]
+    names = set(stage._sampler.groups)
     assert {name for name in names if name.endswith("/first")} == {f"{n}/first" for n in names if "/" not in n}
     batch = stage.draw(0, 0, 1)
     beginnings = batch.chunks.isnan().any(2).any(1)
@@ -200,8 +200,39 @@ def test_a_grounding_learns_from_first_frames_and_a_policy_does_not(data: str, t
     assert torch.isfinite(stage.module(batch)["loss"])
     chance = updated(stage).module.state_dict()
     assert all(torch.isfinite(tensor).all() for tensor in chance.values())
-    with pytest.raises(DemoError, match="first frames alone"):
-        policy_stage(family="cogact", data=given, **BOTH)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("family", ["cogact", "memoryvla"])
+def test_a_policy_learns_from_first_frames_beside_whole_episodes(data: str, firsts: str, family: str) -> None:
+    given: Any = {"family": family, "unnorm_key": "lab", "goal_weight": 0.3, **BOTH}
+    stage, plain = policy_stage(data=[data, firsts], firsts=5, **given), policy_stage(data=[data], **given)
+    batch, alone = stage.draw(3, 0, 1), plain.draw(3, 0, 1)
+    assert alone.firsts is None
+    assert batch.firsts is not None
+    assert batch.firsts.chunks[:, 1:].isnan().all(), "what is not recorded is not known"
+    assert torch.equal(batch.chunks, alone.chunks), "neither pieces nor statistics depend on them"
+    assert torch.equal(batch.inputs.pictures, alone.inputs.pictures)
+    shares = [stage.draw(3, rank, 2).firsts for rank in range(2)]
+    assert sorted(len(share.place) for share in shares if share) == [2, 3]
+    losses, before = stage.module(batch), plain.module(alone)
+    assert set(losses) - set(before) == {"goal_first"}
+    torch.testing.assert_close(losses["action"], before["action"])  # the networks are drawn from the same seed
+    told = sum(part for name, part in losses.items() if name.startswith("goal"))
+    torch.testing.assert_close(losses["loss"].detach(), losses["action"] + 0.3 * told)
+    places = [batch.shown, batch.firsts.shown]
+    assert all(place is not None and not place[..., [0, -1]].eq(1).any() for place in places), "one grid around both"
+    stage.module(replace(batch, weight=torch.zeros_like(batch.weight)))["loss"].backward()
+    assert all(p.grad is not None and p.grad.any() for p in stage.module.network.vlm.llm_backbone.parameters())
+
+
+def test_first_frames_are_asked_for_by_number(data: str, firsts: str) -> None:
+    given: Any = {"family": "cogact", "unnorm_key": "lab", **BOTH}
+    with pytest.raises(DemoError, match=r"first frames alone .*say how many an update"):
+        policy_stage(data=[data, firsts], goal_weight=0.3, **given)
+    with pytest.raises(DemoError, match="firsts=5: none of the data"):
+        policy_stage(data=[data], goal_weight=0.3, firsts=5, **given)
+    with pytest.raises(PolicyError, match="firsts needs goal_weight"):
+        policy_stage(data=[data, firsts], firsts=5, **given)
 
 
 def test_foresight_learns_from_videos_and_is_saved_as_a_grounding(data: str, tmp_path: Path) -> None:
