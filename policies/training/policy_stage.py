@@ -150,9 +150,9 @@ def policy_stage(
     family: `cogact`, `memoryvla`, `memoryvla_plus` or `memoryvla_pp`; data: folders of RLDS datasets; size: preset to
     begin with (`lab`, `7b`); cameras: views the policy sees, in order (none: the first of the data); state: it reads
     proprioception; model: changes of the preset by group (`memory: {length: 32}`); start: a policy to start from, ours
-    or a released one, of the same family or CogACT; grounding: folder of a grounding stage to start from, whose
-    vision-language part replaces that of `start`; world: folder of the world model (memoryvla_pp); unnorm_key: one
-    name for the statistics of all data (none: each dataset its own).
+    or a released one, of the same family or of one that it builds on (CogACT, MemoryVLA); grounding: folder of a
+    grounding stage to start from, whose vision-language part replaces that of `start`; world: folder of the world model
+    (memoryvla_pp); unnorm_key: one name for the statistics of all data (none: each dataset its own).
     sampler: `calls` (whole episodes at the frames of policy calls), `group` or `stream` (section 4.3 of the paper's
     training); every: steps between the calls of `calls` (0: as many as are carried out a call); pieces: episodes a
     batch (`stream`: streams side by side); longest: most frames of each; weights: of tasks (`calls`) or datasets;
@@ -308,23 +308,31 @@ def prepare(
 
 
 def begin_from(network: nn.Module, path: Path, family: str) -> None:
-    """Start from a policy of the same family, or as the MemoryVLA models do from CogACT or from the vision-language
-    model alone (`openvla-7b-prismatic`): what these do not have keeps its fresh weights. Raises PolicyError listing
-    what does not fit."""
+    """Start from a policy of the same family, or of one that it builds on: MemoryVLA++ from MemoryVLA, both from
+    CogACT, all from the vision-language model alone (`openvla-7b-prismatic`). What these do not have keeps its fresh
+    weights. Raises PolicyError listing what does not fit."""
     own = network.state_dict()
     if path.is_dir() and (path / CONFIG).is_file() and (path / WEIGHTS).is_file():
         given = read_own(path).state()
     else:
         given = translate(read_groups(path))
-    acts = any(name.startswith("action_model.") for name in given)
-    remembers = any(name.startswith("memory.") for name in given)
-    lacks = "" if remembers else COGACT_LACKS if acts else f"{COGACT_LACKS}|action_model\\."
-    fresh = {name: tensor for name, tensor in own.items() if name not in given and lacks and re.match(lacks, name)}
-    fill(network, {**given, **fresh}, f"start {path} for {family}")
+    fill(network, {**given, **fresh(own, given)}, f"start {path} for {family}")
+
+
+def fresh(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Of a network's own weights those that the model it starts from cannot have."""
+    has = next((part for part in LACKS if any(name.startswith(f"{part}.") for name in given)), "vlm")
+    return {name: tensor for name, tensor in own.items() if name not in given and re.match(LACKS[has], name)}
 
 
 COGACT_LACKS = r"memory\.|imagination\.|action_model\.net\.(per_token_embedder\.|blocks\.\d+\.(per_attn|norm3)\.)"
-"""What the MemoryVLA models have and CogACT has not."""
+LACKS = {
+    "imagination": r"(?!)",  # MemoryVLA++ lacks nothing
+    "memory": r"imagination\.",  # MemoryVLA
+    "action_model": COGACT_LACKS,
+    "vlm": rf"{COGACT_LACKS}|action_model\.",
+}
+"""What the models this family builds on lack, by the most telling part that each of them has."""
 
 
 def read_grounding(folder: Path, vlm: nn.Module, goals: Sequence[nn.Module | None]) -> Waypoints:

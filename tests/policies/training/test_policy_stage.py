@@ -26,7 +26,7 @@ from policies.training.batches import Waypoints
 from policies.training.demos import DemoError
 from policies.training.foresight import FutureHead, foresight_stage
 from policies.training.grounding import grounding_stage
-from policies.training.policy_stage import begin_from, policy_stage
+from policies.training.policy_stage import begin_from, fresh, policy_stage
 from policies.training.sampling import Mixture, StreamSampler
 from policies.training.stage import Stage
 from policies.training.world_files import save_world
@@ -313,6 +313,24 @@ def test_memoryvla_starts_from_a_cogact_policy_and_keeps_its_fresh_memory(data: 
         assert torch.equal(tensor, expected), name
     with pytest.raises(PolicyError, match="does not fit"):
         begin_from(CogACTNetwork(preset("lab", "cogact")), folder, "cogact")
+
+
+def test_memoryvla_pp_starts_from_a_memoryvla_policy_and_keeps_its_fresh_imagination(data: str, tmp_path: Path) -> None:
+    base: Any = updated(policy_stage(family="memoryvla", data=[data], **BOTH))  # type: ignore[arg-type]
+    network = MemoryVLANetwork(changed(preset("lab", "memoryvla_pp"), {"views": 2, "state": 8}))
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    begin_from(network, saved(base, tmp_path / "base"), "memoryvla_pp")
+    given = base.module.network.state_dict()
+    assert {name.split(".")[0] for name in before if name not in given} == {"imagination"}
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(tensor, given.get(name, before[name])), name
+
+
+def test_what_a_model_of_the_same_family_has_lost_is_not_made_up() -> None:
+    own = MemoryVLANetwork(preset("lab", "memoryvla_pp")).state_dict()
+    for part in ("imagination", "memory", "action_model"):
+        lost = next(name for name in own if name.startswith(f"{part}."))
+        assert fresh(own, {name: tensor for name, tensor in own.items() if name != lost}) == {}
 
 
 def test_a_stream_remembers_its_episode_from_its_beginning(data: str) -> None:
