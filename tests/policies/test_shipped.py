@@ -12,7 +12,7 @@ from harness.config import compose_run, load_policy_file, policy_files
 from policies.base import PolicyContext, PolicyError
 from policies.cogact.policy import cogact
 from policies.memoryvla.policy import memoryvla, memoryvla_pp
-from policies.training.policy_stage import policy_stage
+from policies.training.policy_stage import GROUNDING, policy_stage
 from policies.vla.checkpoint import of_suite
 from reports.records import EpisodeRecord, RecordStore
 from suites.protocol import load_suite
@@ -47,10 +47,11 @@ def played(folder: Path, policy: str, *words: str) -> list[EpisodeRecord]:
 
 
 @pytest.mark.timeout(600)
-def test_memory_presses_the_button_that_the_lamp_named(tmp_path: Path) -> None:
-    """155 of 200 on the card: 5 or fewer of 12 would come once in a thousand times."""
-    words = ("suite=lab_memory", "run.tasks=[remember_colour_3]")
-    assert sum(record.success_once for record in played(tmp_path, "memoryvla_lab", *words)) > 5
+@pytest.mark.parametrize("buttons", [3, 5])
+def test_memory_presses_the_button_that_the_lamp_named(tmp_path: Path, buttons: int) -> None:
+    """187 and 178 of 200 on the card: 6 or fewer of 12 would come once in a thousand times, or less often."""
+    words = ("suite=lab_memory", f"run.tasks=[remember_colour_{buttons}]")
+    assert sum(record.success_once for record in played(tmp_path, "memoryvla_lab", *words)) > 6
 
 
 @pytest.mark.timeout(600)
@@ -64,4 +65,4 @@ def test_training_goes_on_from_what_is_shipped() -> None:
     starts = WEIGHTS["memoryvla_lab"].parent / "starts"
     with pytest.raises(Exception, match="no RLDS dataset"):  # all else is in order before the data are read
         policy_stage(family="memoryvla_pp", data=["nowhere"], world=str(starts / "world"))
-    assert (starts / "grounding" / "grounding.safetensors").is_file()
+    assert all((starts / name / GROUNDING).is_file() for name in ("grounding", "grounding_memory"))
