@@ -35,7 +35,7 @@ from policies.vla.language import lab_tokenizer
 from tests.policies.vla.playing import episode, request, start
 
 LAB = PolicyContext(suite="lab_smoke", env=describe(), gives_state=True)
-BOTH = {"cameras": ["front", "wrist"], "state": True}
+BOTH: Any = {"cameras": ["front", "wrist"], "state": True}
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def test_a_trained_policy_is_saved_as_one_that_acts_in_the_units_of_its_demonstr
 
 
 def test_weights_saved_in_half_precision_act_in_single(data: str, tmp_path: Path) -> None:
-    stage = updated(policy_stage(family="cogact", data=[data], half=True, **BOTH))  # type: ignore[arg-type]
+    stage = updated(policy_stage(family="cogact", data=[data], half=True, **BOTH))
     policy = cogact(LAB, checkpoint=str(saved(stage, tmp_path / "policy")))
     trained: Any = stage.module
     for name, tensor in policy.network.state_dict().items():
@@ -87,7 +87,7 @@ def test_weights_saved_in_half_precision_act_in_single(data: str, tmp_path: Path
 
 
 def test_policies_start_from_the_same_grounding(data: str, tmp_path: Path) -> None:
-    grounding = saved(updated(grounding_stage(data=[data], frames=8, **BOTH)), tmp_path / "grounding")  # type: ignore[arg-type]
+    grounding = saved(updated(grounding_stage(data=[data], frames=8, **BOTH)), tmp_path / "grounding")
     given = {"data": [data], "goal_weight": 0.3, "grounding": str(grounding), **BOTH}
     networks: list[Any] = [
         policy_stage(family=f, seed=i, **given).module for i, f in enumerate(("cogact", "memoryvla"))
@@ -98,10 +98,10 @@ def test_policies_start_from_the_same_grounding(data: str, tmp_path: Path) -> No
 
 
 def test_a_grounding_replaces_the_vision_language_part_of_the_policy_to_start_from(data: str, tmp_path: Path) -> None:
-    ground: Any = updated(grounding_stage(data=[data], frames=8, seed=1, **BOTH))  # type: ignore[arg-type]
-    before: Any = updated(policy_stage(family="memoryvla", data=[data], **BOTH))  # type: ignore[arg-type]
+    ground: Any = updated(grounding_stage(data=[data], frames=8, seed=1, **BOTH))
+    before: Any = updated(policy_stage(family="memoryvla", data=[data], **BOTH))
     given = {"start": str(saved(before, tmp_path / "policy")), "grounding": str(saved(ground, tmp_path / "grounding"))}
-    module: Any = policy_stage(family="memoryvla", data=[data], goal_weight=0.3, seed=2, **given, **BOTH).module  # type: ignore[arg-type]
+    module: Any = policy_stage(family="memoryvla", data=[data], goal_weight=0.3, seed=2, **given, **BOTH).module
     begun, seen, acts = (
         m.state_dict() for m in (module.network, ground.module.vlm, before.module.network.action_model)
     )
@@ -148,15 +148,15 @@ def test_a_frame_is_asked_for_its_cue_before_memory_and_for_the_next_place_after
 
 
 def test_waypoints_are_told_on_the_grid_of_the_grounding(data: str, tmp_path: Path) -> None:
-    first = grounding_stage(data=[data], frames=8, **BOTH)  # type: ignore[arg-type]
+    first = grounding_stage(data=[data], frames=8, **BOTH)
     mine = first._maker.waypoints
     assert mine is not None
     wide = Waypoints(mine.low - 0.1, mine.high + 0.2, mine.bins)
     first._maker.tell_on(wide)
     folder = str(saved(updated(first), tmp_path / "grounding"))
     stages: list[Any] = [
-        grounding_stage(data=[data], frames=8, start=folder, **BOTH),  # type: ignore[arg-type]
-        policy_stage(family="cogact", data=[data], goal_weight=0.3, grounding=folder, **BOTH),  # type: ignore[arg-type]
+        grounding_stage(data=[data], frames=8, start=folder, **BOTH),
+        policy_stage(family="cogact", data=[data], goal_weight=0.3, grounding=folder, **BOTH),
     ]
     for stage in stages:
         assert np.array_equal(stage._maker.waypoints.low, wide.low)
@@ -167,12 +167,12 @@ def test_waypoints_are_told_on_the_grid_of_the_grounding(data: str, tmp_path: Pa
     first._maker.waypoints = Waypoints(mine.low + 0.1, mine.high, mine.bins)
     narrow = str(saved(first, tmp_path / "narrow"))
     with pytest.raises(DemoError, match=r"\d+% of the places .* train the grounding on these"):
-        policy_stage(family="cogact", data=[data], goal_weight=0.3, grounding=narrow, **BOTH)  # type: ignore[arg-type]
+        policy_stage(family="cogact", data=[data], goal_weight=0.3, grounding=narrow, **BOTH)
 
 
 def test_calls_may_lie_further_apart_in_training_than_when_acting(data: str) -> None:
     acts = {"expert": {"execute": 2}}
-    stage = policy_stage(family="memoryvla", data=[data], model=acts, every=4, **BOTH)  # type: ignore[arg-type]
+    stage = policy_stage(family="memoryvla", data=[data], model=acts, every=4, **BOTH)
     trained: Any = stage.module
     assert trained.config.expert.execute == 2
     for piece in stage._sampler.draw(0, 0, 1)[0]:
@@ -190,7 +190,7 @@ def firsts(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_a_grounding_learns_from_first_frames(data: str, firsts: str) -> None:
-    stage = grounding_stage(data=[data, firsts], frames=16, **BOTH)  # type: ignore[arg-type]
+    stage = grounding_stage(data=[data, firsts], frames=16, **BOTH)
     names = set(stage._sampler.groups)
     assert {name for name in names if name.endswith("/first")} == {f"{n}/first" for n in names if "/" not in n}
     batch = stage.draw(0, 0, 1)
@@ -236,12 +236,12 @@ def test_first_frames_are_asked_for_by_number(data: str, firsts: str) -> None:
 
 
 def test_foresight_learns_from_videos_and_is_saved_as_a_grounding(data: str, tmp_path: Path) -> None:
-    grounding = saved(updated(grounding_stage(data=[data], frames=8, **BOTH)), tmp_path / "grounding")  # type: ignore[arg-type]
+    grounding = saved(updated(grounding_stage(data=[data], frames=8, **BOTH)), tmp_path / "grounding")
     options = preset("lab", "memoryvla_pp").imagination
     assert options is not None
     save_world(tmp_path / "world", WorldModel(options), lab_tokenizer(), 4)
     given = {"data": [data], "videos": [data], "world": str(tmp_path / "world"), "grounding": str(grounding), **BOTH}
-    stage = foresight_stage(frames=8, **given)  # type: ignore[arg-type]
+    stage = foresight_stage(frames=8, **given)
     before = stage.module(stage.draw(0, 0, 1))
     updated(stage, 25)
     after = stage.module(stage.draw(0, 0, 1))
@@ -258,7 +258,7 @@ def test_dreams_are_what_the_world_model_imagines_from_each_frame(data: str, tmp
     assert options is not None
     save_world(tmp_path / "world", WorldModel(options), lab_tokenizer(), 4)
     given = {"family": "memoryvla_pp", "data": [data], "world": str(tmp_path / "world"), "seed": 3, **BOTH}
-    stage = policy_stage(dreams=1, **given)  # type: ignore[arg-type]
+    stage = policy_stage(dreams=1, **given)
     batch = stage.draw(5, 0, 1)
     assert batch.maps is not None
     assert batch.inputs.noise is None
@@ -277,7 +277,7 @@ def test_dreams_are_what_the_world_model_imagines_from_each_frame(data: str, tmp
             torch.testing.assert_close(level[rows], right, rtol=2e-3, atol=2e-3)
     assert torch.isfinite(stage.module(batch)["loss"])
     with pytest.raises(PolicyError, match="do not go together"):
-        policy_stage(dreams=1, augment=True, **given)  # type: ignore[arg-type]
+        policy_stage(dreams=1, augment=True, **given)
 
 
 def test_a_future_token_tells_of_its_own_patch(data: str) -> None:
@@ -293,15 +293,15 @@ def test_a_future_token_tells_of_its_own_patch(data: str) -> None:
 
 
 def test_a_grounding_of_another_shape_is_refused(data: str, tmp_path: Path) -> None:
-    grounding = saved(grounding_stage(data=[data], frames=8, **BOTH), tmp_path / "grounding")  # type: ignore[arg-type]
+    grounding = saved(grounding_stage(data=[data], frames=8, **BOTH), tmp_path / "grounding")
     with pytest.raises(PolicyError, match="does not fit"):
         policy_stage(family="cogact", data=[data], goal_weight=0.3, grounding=str(grounding), cameras=["front"])
     with pytest.raises(PolicyError, match=r"grounding\.safetensors cannot be read"):
-        policy_stage(family="cogact", data=[data], grounding=str(tmp_path), **BOTH)  # type: ignore[arg-type]
+        policy_stage(family="cogact", data=[data], grounding=str(tmp_path), **BOTH)
 
 
 def test_memoryvla_starts_from_a_cogact_policy_and_keeps_its_fresh_memory(data: str, tmp_path: Path) -> None:
-    base = updated(policy_stage(family="cogact", data=[data], **BOTH))  # type: ignore[arg-type]
+    base = updated(policy_stage(family="cogact", data=[data], **BOTH))
     folder = saved(base, tmp_path / "base")
     config = changed(preset("lab", "memoryvla"), {"views": 2, "state": 8})
     network = MemoryVLANetwork(config)
@@ -316,7 +316,7 @@ def test_memoryvla_starts_from_a_cogact_policy_and_keeps_its_fresh_memory(data: 
 
 
 def test_memoryvla_pp_starts_from_a_memoryvla_policy_and_keeps_its_fresh_imagination(data: str, tmp_path: Path) -> None:
-    base: Any = updated(policy_stage(family="memoryvla", data=[data], **BOTH))  # type: ignore[arg-type]
+    base: Any = updated(policy_stage(family="memoryvla", data=[data], **BOTH))
     network = MemoryVLANetwork(changed(preset("lab", "memoryvla_pp"), {"views": 2, "state": 8}))
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     begin_from(network, saved(base, tmp_path / "base"), "memoryvla_pp")
@@ -334,7 +334,7 @@ def test_what_a_model_of_the_same_family_has_lost_is_not_made_up() -> None:
 
 
 def test_a_stream_remembers_its_episode_from_its_beginning(data: str) -> None:
-    stage = policy_stage(family="memoryvla", data=[data], sampler="stream", pieces=2, longest=7, **BOTH)  # type: ignore[arg-type]
+    stage = policy_stage(family="memoryvla", data=[data], sampler="stream", pieces=2, longest=7, **BOTH)
     for update in range(12):
         batch = stage.draw(update, 0, 1)
         assert float(batch.weight.sum()) == batch.frames == 14
@@ -375,7 +375,7 @@ def asked(which: EpisodeId, call: int) -> ActRequest:
 
 @pytest.mark.parametrize("name", [name for name in CONTROLS if name != "imagination"])
 def test_a_control_acts_otherwise_than_the_policy_it_is_made_of(data: str, tmp_path: Path, name: str) -> None:
-    stage = updated(policy_stage(family="memoryvla", data=[data], **BOTH), 4)  # type: ignore[arg-type]
+    stage = updated(policy_stage(family="memoryvla", data=[data], **BOTH), 4)
     folder = str(saved(stage, tmp_path / "policy"))
 
     def play(policy: Any) -> list[Any]:
@@ -396,7 +396,7 @@ def test_a_control_acts_otherwise_than_the_policy_it_is_made_of(data: str, tmp_p
 
 
 def test_cogact_has_no_controls(data: str, tmp_path: Path) -> None:
-    folder = saved(policy_stage(family="cogact", data=[data], **BOTH), tmp_path / "policy")  # type: ignore[arg-type]
+    folder = saved(policy_stage(family="cogact", data=[data], **BOTH), tmp_path / "policy")
     assert cogact(LAB, checkpoint=str(folder)).spec.stateful is False
     with pytest.raises(PolicyError):
         control(LAB, control="emptied", checkpoint=str(folder))
