@@ -1,4 +1,6 @@
 """press_order: three buttons light up one after the other; press them in that order. Pressed and unpressed look alike.
+press_order_marked: the same, and a button that was pressed in its turn stays green, so that the lights alone must be
+remembered and not the presses.
 
 The hand is locked until a little after the last light.
 """
@@ -17,7 +19,7 @@ from envs.lab.world import Vector, World
 from envs.spec import Advance
 
 COUNT = 3
-BLUE = COLOUR_NAMES.index("blue")
+BLUE, GREEN = COLOUR_NAMES.index("blue"), COLOUR_NAMES.index("green")
 LIT: Colour = (1.0, 0.96, 0.45)
 FIRST, FLASH, GAP = (2, 6), 10, 5
 """Steps before the first light (drawn), of each light (two policy calls at 5 steps a call), between two."""
@@ -36,6 +38,9 @@ PARTS = Parts("".join(button(f"button{i}") for i in range(COUNT)))
 
 class PressOrder(Trial):
     """The first press out of order ends it. Pressing the last right one once more counts for nothing."""
+
+    marks = False
+    """Whether what was pressed can be seen."""
 
     def __init__(self, world: World, rng: np.random.Generator) -> None:
         super().__init__(world, rng)
@@ -66,6 +71,8 @@ class PressOrder(Trial):
                 self.wrong_choices = 1
                 return LOST
             self.right_choices += 1
+            if self.marks:
+                self.buttons.paint([GREEN if i in self.order[: self.right_choices] else BLUE for i in range(COUNT)])
             self.score = EACH * self.right_choices
             if self.right_choices == COUNT:
                 self.score = 1.0
@@ -92,4 +99,10 @@ class PressOrder(Trial):
         return [("order", np.array(self.order)), ("timing", np.array([self.first, self.free]))]
 
 
-TASKS = (LabTask("press_order", PARTS, PressOrder),)
+class MarkedPressOrder(PressOrder):
+    """`press_order` whose pressed buttons stay green."""
+
+    marks = True
+
+
+TASKS = (LabTask("press_order", PARTS, PressOrder), LabTask("press_order_marked", PARTS, MarkedPressOrder))

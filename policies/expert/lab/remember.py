@@ -81,5 +81,6 @@ SCRIPTS = {
     "remember_colour_5": RememberColour,
     "remember_colour_9": RememberColour,
     "press_order": PressOrder,
+    "press_order_marked": PressOrder,
     "shell_game": ShellGame,
 }

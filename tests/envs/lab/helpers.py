@@ -15,7 +15,7 @@ from policies.expert.lab import LabScript
 
 GENERAL = ("press_by_colour", "pick_place_by_colour", "stack", "open_drawer")
 REMEMBER = ("remember_colour_3", "remember_colour_3_shuffled", "remember_colour_5", "remember_colour_9")
-MEMORY = (*REMEMBER, "press_order", "shell_game", "count_blocks")
+MEMORY = (*REMEMBER, "press_order", "press_order_marked", "shell_game", "count_blocks")
 TASKS = (*GENERAL, *MEMORY)
 
 

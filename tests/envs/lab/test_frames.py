@@ -103,7 +103,7 @@ def change_the_secret(env: LabEnv, task: str) -> None:
         trial.goal = (trial.goal + 1) % trial.buttons.count  # type: ignore[attr-defined]
         trial.shown = int(trial.buttons.colours[trial.goal])  # type: ignore[attr-defined]
         env.world.paint("lamp", COLOURS[COLOUR_NAMES[trial.shown]])  # type: ignore[attr-defined]
-    elif task == "press_order":
+    elif task.startswith("press_order"):
         trial.order = trial.order[::-1]  # type: ignore[attr-defined]
     elif task == "shell_game":
         trial.goal = (trial.goal + 1) % 3  # type: ignore[attr-defined]

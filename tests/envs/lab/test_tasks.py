@@ -48,6 +48,7 @@ def test_a_general_task_needs_no_memory(env: LabEnv, task: str) -> None:
         ("remember_colour_5", 60, 1 / 5),
         ("remember_colour_9", 60, 1 / 9),
         ("press_order", 12, 1 / 6),
+        ("press_order_marked", 60, 1 / 6),
         ("shell_game", 60, 1 / 3),
         ("count_blocks", 4, 1 / 5),
     ],
@@ -89,6 +90,20 @@ def test_press_order_scores_thirty_a_press_and_ten_for_all(env: LabEnv) -> None:
         if result.terminated:
             break
     assert scores == {0.0, 0.3, 0.6, 1.0}
+
+
+def test_press_order_marked_shows_the_presses_and_no_order(env: LabEnv) -> None:
+    """What was pressed turns green, the moment it counts; all else is as in press_order."""
+    env.reset(seed=0, options={"task": "press_order_marked", "trial": 0})
+    script = LabScript("press_order_marked", env.instruction(), env.env_spec)
+    for step in range(240):
+        pressed = env.trial.order[: env.trial.right_choices]  # type: ignore[attr-defined]
+        colours = [COLOUR_NAMES[int(number)] for number in env.privileged()["button_colours"]]
+        assert colours == ["green" if i in pressed else "blue" for i in range(3)]
+        result = env.step_chunk(script.act(env.privileged(), step))
+        if result.terminated:
+            break
+    assert result.success
 
 
 def test_a_cue_is_the_place_of_what_is_shown_and_nothing_else(env: LabEnv) -> None:
