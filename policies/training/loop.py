@@ -80,9 +80,21 @@ def train(
         trainer.restore(kept.tensor, kept.update)
     work = _Work(trainer, home, config, watcher, evaluate, seconds=float(kept.about["seconds"]) if kept else 0.0)
     try:
-        return work.run(stop)
+        with no_denormals():
+            return work.run(stop)
     finally:
         work.close()
+
+
+@contextmanager
+def no_denormals() -> Iterator[None]:
+    """Numbers below the smallest normal one count as zero meanwhile. Gradients through a sharp softmax are full of
+    them, and a processor takes many times as long over each."""
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
 
 
 def folder_of(options: TrainOptions) -> Path:
