@@ -122,6 +122,7 @@ def policy_stage(
     state: bool = False,
     model: Mapping[str, Any] | None = None,
     start: str | None = None,
+    fresh_memory: bool = False,
     grounding: str | None = None,
     world: str | None = None,
     tokenizer: str | None = None,
@@ -150,7 +151,9 @@ def policy_stage(
     family: `cogact`, `memoryvla`, `memoryvla_plus` or `memoryvla_pp`; data: folders of RLDS datasets; size: preset to
     begin with (`lab`, `7b`); cameras: views the policy sees, in order (none: the first of the data); state: it reads
     proprioception; model: changes of the preset by group (`memory: {length: 32}`); start: a policy to start from, ours
-    or a released one, of the same family or of one that it builds on (CogACT, MemoryVLA); grounding: folder of a
+    or a released one, of the same family or of one that it builds on (CogACT, MemoryVLA); fresh_memory: but for its
+    memory banks, which begin anew (attention that has become sharp on one thing to remember has next to no gradient
+    left that would lead to another); grounding: folder of a
     grounding stage to start from, whose vision-language part replaces that of `start`; world: folder of the world model
     (memoryvla_pp); unnorm_key: one name for the statistics of all data (none: each dataset its own).
     sampler: `calls` (whole episodes at the frames of policy calls), `group` or `stream` (section 4.3 of the paper's
@@ -202,7 +205,7 @@ def policy_stage(
     )
     if state:
         scale_state(network.vlm, maker)
-    prepare(training, maker, start=start, grounding=grounding, world=world)
+    prepare(training, maker, start=start, fresh_memory=fresh_memory, grounding=grounding, world=world)
     kept = Dreams(network.imagination.world, maker, dreams, seed) if dreams and world else None
     chosen = sampler_of(sampler, labelled, every or config.expert.execute, pieces, longest, seed, weights)
     alone = firsts_of(made(beginnings, repeats=1), maker, firsts, seed, grounding is not None) if beginnings else None
@@ -295,28 +298,39 @@ def scale_state(vlm: VLM, maker: BatchMaker) -> None:
 
 
 def prepare(
-    training: PolicyTraining, maker: BatchMaker, *, start: str | None, grounding: str | None, world: str | None
+    training: PolicyTraining,
+    maker: BatchMaker,
+    *,
+    start: str | None,
+    fresh_memory: bool,
+    grounding: str | None,
+    world: str | None,
 ) -> None:
     """Fill the network with what was trained before; each is an error where it does not fit."""
     network: Any = training.network
     if start is not None:
-        begin_from(network, Path(start), training.config.family)
+        begin_from(network, Path(start), training.config.family, fresh_memory=fresh_memory)
+    elif fresh_memory:
+        raise PolicyError("fresh_memory=true is for a training that goes on from another: name it, start=DIR")
     if grounding is not None:
         maker.tell_on(read_grounding(Path(grounding), network.vlm, [training.goal, training.goal_now]))
     if world is not None:
         network.imagination.world.load_state_dict(load_world(Path(world)).state_dict())
 
 
-def begin_from(network: nn.Module, path: Path, family: str) -> None:
+def begin_from(network: nn.Module, path: Path, family: str, *, fresh_memory: bool = False) -> None:
     """Start from a policy of the same family, or of one that it builds on: MemoryVLA++ from MemoryVLA, both from
     CogACT, all from the vision-language model alone (`openvla-7b-prismatic`). What these do not have keeps its fresh
-    weights. Raises PolicyError listing what does not fit."""
+    weights, and so do the memory banks under `fresh_memory`. Raises PolicyError listing what does not fit."""
     own = network.state_dict()
     if path.is_dir() and (path / CONFIG).is_file() and (path / WEIGHTS).is_file():
         given = read_own(path).state()
     else:
         given = translate(read_groups(path))
-    fill(network, {**given, **fresh(own, given)}, f"start {path} for {family}")
+    kept = {name: tensor for name, tensor in own.items() if fresh_memory and re.match(BANKS, name)}
+    if fresh_memory and not kept:
+        raise PolicyError(f"fresh_memory=true: {family} has no memory banks that could begin anew")
+    fill(network, {**given, **fresh(own, given), **kept}, f"start {path} for {family}")
 
 
 def fresh(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -325,6 +339,7 @@ def fresh(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> dict[str, T
     return {name: tensor for name, tensor in own.items() if name not in given and re.match(LACKS[has], name)}
 
 
+BANKS = r"memory\.(cog|per)_mem_bank\."
 COGACT_LACKS = r"memory\.|imagination\.|action_model\.net\.(per_token_embedder\.|blocks\.\d+\.(per_attn|norm3)\.)"
 LACKS = {
     "imagination": r"(?!)",  # MemoryVLA++ lacks nothing

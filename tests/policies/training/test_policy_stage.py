@@ -326,6 +326,23 @@ def test_memoryvla_pp_starts_from_a_memoryvla_policy_and_keeps_its_fresh_imagina
         assert torch.equal(tensor, given.get(name, before[name])), name
 
 
+def test_memory_can_begin_anew_where_all_else_goes_on(data: str, tmp_path: Path) -> None:
+    base: Any = updated(policy_stage(family="memoryvla", data=[data], **BOTH))
+    folder = str(saved(base, tmp_path / "base"))
+    module: Any = policy_stage(family="memoryvla", data=[data], start=folder, fresh_memory=True, seed=3, **BOTH).module
+    torch.manual_seed(3)
+    drawn = MemoryVLANetwork(changed(preset("lab", "memoryvla"), {"views": 2, "state": 8})).state_dict()
+    given = base.module.network.state_dict()
+    banks = [name for name in given if "mem_bank" in name]
+    assert {name.split(".")[1] for name in banks} == {"cog_mem_bank", "per_mem_bank"}
+    for name, tensor in module.network.state_dict().items():
+        assert torch.equal(tensor, (drawn if name in banks else given)[name]), name
+    with pytest.raises(PolicyError, match="name it, start=DIR"):
+        policy_stage(family="memoryvla", data=[data], fresh_memory=True, **BOTH)
+    with pytest.raises(PolicyError, match="cogact has no memory banks"):
+        policy_stage(family="cogact", data=[data], start=folder, fresh_memory=True, **BOTH)
+
+
 def test_what_a_model_of_the_same_family_has_lost_is_not_made_up() -> None:
     own = MemoryVLANetwork(preset("lab", "memoryvla_pp")).state_dict()
     for part in ("imagination", "memory", "action_model"):
