@@ -44,6 +44,7 @@ RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("python benchmarks/memory_flat.py", ("--episodes=40", "--alive=2")),
     ("python benchmarks/growth.py", ("--episodes=100",)),
     ("python benchmarks/lab_speed.py", ("press_by_colour",)),
+    ("python benchmarks/training_speed.py", ("--updates=1",)),
 )
 
 
