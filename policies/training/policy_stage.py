@@ -154,7 +154,8 @@ def policy_stage(
     or a released one, of the same family or of one that it builds on (CogACT, MemoryVLA); fresh_memory: but for its
     memory banks, which begin anew (attention that has become sharp on one thing to remember has next to no gradient
     left that would lead to another); grounding: folder of a grounding stage to start from, whose vision-language part
-    replaces that of `start`; world: folder of the world model (memoryvla_pp); unnorm_key: one name for the statistics of all data (none: each dataset its own).
+    replaces that of `start`; world: folder of the world model (memoryvla_pp); unnorm_key: one name for the statistics
+    of all data (none: each dataset its own).
     sampler: `calls` (whole episodes at the frames of policy calls), `group` or `stream` (section 4.3 of the paper's
     training); every: steps between the calls of `calls` (0: as many as are carried out a call); pieces: episodes a
     batch (`stream`: streams side by side); longest: most frames of each; weights: of tasks (`calls`) or datasets;
