@@ -26,10 +26,6 @@ CHOICES = {
     "similarity": ("float32", "token"),
 }
 
-TOGETHER = 256
-"""Queries whose attention is computed at once when an episode is trained in parallel: fewer are many small products,
-more are wasted on frames that are not to be seen."""
-
 
 @dataclass(frozen=True)
 class MemoryConfig:
@@ -145,19 +141,16 @@ class RetrievalBlock(nn.Module):
         self.ffn = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
         self.ffn_norm = nn.LayerNorm(width, eps=1e-5)
 
-    def forward(
-        self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor, kept: Tensor | None = None, rows: int = 0
-    ) -> Tensor:
+    def forward(self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor, kept: Tensor | None = None) -> Tensor:
         """query [B, Q, D]; keys (with time codes) and values (bare) [B, M, D]; mask [B, 1 or Q, M], True: visible;
-        kept bool [B, heads, Q, M]: attention weights that are not dropped (None: as `dropout` says in training);
-        rows: see `attend`."""
+        kept bool [B, heads, Q, M]: attention weights that are not dropped (None: as `dropout` says in training)."""
         q, k, v = (
             x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for x in (self.q_proj(query), self.k_proj(keys), self.v_proj(values))
         )
         if kept is None:
             drop = self.dropout if self.training else 0.0
-            found = attend(q, k, v, mask[:, None], drop, rows)
+            found = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None], dropout_p=drop)
         else:
             scores = (q @ k.transpose(-1, -2)) / q.shape[-1] ** 0.5
             share = scores.masked_fill(~mask[:, None], float("-inf")).softmax(-1)
@@ -173,25 +166,6 @@ class RetrievalBlock(nn.Module):
         first, bend, second = self.ffn
         inner = functional.dropout(bend(first(hidden)), self.dropout)
         return functional.dropout(second(inner), self.dropout)
-
-
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, drop: float, rows: int) -> Tensor:
-    """Attention of q [B, heads, Q, d] to k, v [B, heads, M, d] under mask [B, 1, 1 or Q, M].
-
-    rows: no query sees a key of a later place than its own (M = Q); so many queries are taken together, and what comes
-    after them is left out instead of masked, which saves up to half of the work (0: all at once).
-    """
-    if not rows:
-        return functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=drop)
-    parts = []
-    for first in range(0, q.shape[2], rows):
-        own, upto = slice(first, first + rows), slice(first + rows)
-        parts.append(
-            functional.scaled_dot_product_attention(
-                q[:, :, own], k[:, :, upto], v[:, :, upto], attn_mask=mask[:, :, own, upto], dropout_p=drop
-            )
-        )
-    return torch.cat(parts, dim=2)
 
 
 class GateFusion(nn.Module):
@@ -294,22 +268,15 @@ class MemoryBank(nn.Module):
         return list(torch.stack(rows, dim=1))
 
     def _retrieve(
-        self,
-        tokens: Tensor,
-        entries: Tensor,
-        times: Tensor,
-        mask: Tensor,
-        kept: list[Tensor] | None = None,
-        rows: int = 0,
+        self, tokens: Tensor, entries: Tensor, times: Tensor, mask: Tensor, kept: list[Tensor] | None = None
     ) -> Tensor:
-        """query tokens [B, Q, D]; entries [B, L, N, D] at times [B, L]; mask [B, 1 or Q, L * N]; kept: see `_kept`;
-        rows: see `attend`."""
+        """query tokens [B, Q, D]; entries [B, L, N, D] at times [B, L]; mask [B, 1 or Q, L * N]; kept: see `_kept`."""
         values = entries.flatten(1, 2)
         keys = values
         if self.config.time_encoding:
             keys = (entries + self.timestep_encoder(times)[:, :, None]).flatten(1, 2)
         for i, block in enumerate(self.retrieval_blocks):
-            tokens = block(tokens, keys, values, mask, None if kept is None else kept[i], rows)
+            tokens = block(tokens, keys, values, mask, None if kept is None else kept[i])
         return tokens
 
     def _fuse(self, current: Tensor, retrieved: Tensor) -> Tensor:
@@ -382,8 +349,7 @@ class MemoryBank(nn.Module):
         before = place[None] < place[:, None]
         before[0, 0] = True  # the first frame has nothing before it; what it finds is replaced below
         mask = before.repeat_interleave(count, 0).repeat_interleave(count, 1)[None]
-        rows = count * max(TOGETHER // count, 1)
-        retrieved = self._retrieve(tokens.flatten(1, 2), tokens.detach(), times, mask, rows=rows).reshape(tokens.shape)
+        retrieved = self._retrieve(tokens.flatten(1, 2), tokens.detach(), times, mask).reshape(tokens.shape)
         retrieved = torch.where((place == 0)[None, :, None, None], tokens, retrieved)
         return self._fuse(tokens, retrieved)
 

@@ -88,8 +88,8 @@ def train(
 
 @contextmanager
 def no_denormals() -> Iterator[None]:
-    """Numbers below the smallest normal one count as zero meanwhile. Gradients through a sharp softmax are full of
-    them, and a processor takes many times as long over each."""
+    """Numbers below the smallest normal one count as zero meanwhile. Gradients through a sharp softmax hold
+    many, and a processor takes many times as long over each."""
     torch.set_flush_denormal(True)
     try:
         yield

@@ -152,8 +152,8 @@ def policy_stage(
     begin with (`lab`, `7b`); cameras: views the policy sees, in order (none: the first of the data); state: it reads
     proprioception; model: changes of the preset by group (`memory: {length: 32}`); start: a policy to start from, ours
     or a released one, of the same family or of one that it builds on (CogACT, MemoryVLA); fresh_memory: but for its
-    memory banks, which begin anew (attention that has become sharp on one thing to remember has next to no gradient
-    left that would lead to another); grounding: folder of a grounding stage to start from, whose vision-language part
+    memory banks, which begin anew (attention that has become sharp on one thing to remember has little gradient left
+    that would lead to another); grounding: folder of a grounding stage to start from, whose vision-language part
     replaces that of `start`; world: folder of the world model (memoryvla_pp); unnorm_key: one name for the statistics
     of all data (none: each dataset its own).
     sampler: `calls` (whole episodes at the frames of policy calls), `group` or `stream` (section 4.3 of the paper's
@@ -327,10 +327,10 @@ def begin_from(network: nn.Module, path: Path, family: str, *, fresh_memory: boo
         given = read_own(path).state()
     else:
         given = translate(read_groups(path))
-    kept = {name: tensor for name, tensor in own.items() if fresh_memory and re.match(BANKS, name)}
-    if fresh_memory and not kept:
+    banks = {name: tensor for name, tensor in own.items() if fresh_memory and re.match(BANKS, name)}
+    if fresh_memory and not banks:
         raise PolicyError(f"fresh_memory=true: {family} has no memory banks that could begin anew")
-    fill(network, {**given, **fresh(own, given), **kept}, f"start {path} for {family}")
+    fill(network, {**given, **fresh(own, given), **banks}, f"start {path} for {family}")
 
 
 def fresh(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> dict[str, Tensor]:

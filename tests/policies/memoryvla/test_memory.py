@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from policies.memoryvla import memory
 from policies.memoryvla.memory import MemoryBank, MemoryConfig, MemoryStore, first_best
 from tests.policies.memoryvla.plain import PlainMemory
 from tests.policies.vla.reference import close
@@ -228,10 +227,7 @@ def test_dropout_acts_in_training_only() -> None:
 
 
 @pytest.mark.parametrize("steps", [1, 4, 5])
-@pytest.mark.parametrize("together", [3, 8, 256])
-def test_parallel_training_equals_frame_after_frame(steps: int, together: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether attention is computed a frame, two or all frames at a time."""
-    monkeypatch.setattr(memory, "TOGETHER", together)
+def test_parallel_training_equals_frame_after_frame(steps: int) -> None:
     bank = bank_of(BASE)
     tokens = torch.randn(3, steps, 3, 16, dtype=torch.float64).requires_grad_()
     bank.double()

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from harness.training import train_command
 from policies.base import PolicyError
+from policies.training.loop import no_denormals
 from policies.training.options import TrainingError
 from policies.training.state import UNFINISHED, last_state
 from tests.policies.training.conftest import ENVIRONMENT, ended, losses, started, table, until_row, weights
@@ -234,3 +235,11 @@ def test_a_checkpoint_that_a_kill_prevented_is_written_at_the_resume(tmp_path: P
     trained(tmp_path, "train.updates=6", "train.state_every=6")
     trained(tmp_path, "train.checkpoint_every=6")
     assert (tmp_path / "checkpoints" / "update-00000006" / "finder.safetensors").exists()
+
+
+@pytest.mark.skipif(not torch.set_flush_denormal(False), reason="this processor cannot count them as zero")
+def test_denormal_numbers_are_zero_while_a_training_runs_and_not_afterwards() -> None:
+    tiny = torch.full((1,), 1e-30)
+    with no_denormals():
+        assert float(tiny * 1e-10) == 0
+    assert float(tiny * 1e-10) > 0
