@@ -10,15 +10,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from policies.training.batches import BatchMaker, PolicyBatch
 from policies.training.data import read_data
 from policies.training.losses import Grounding
-from policies.training.policy_stage import GRID, GROUNDING, numbers_of, read_grounding, scale_state, shaped
+from policies.training.policy_stage import numbers_of, scale_state, shaped
+from policies.training.starts import GROUNDING, read_grounding, save_heads
 from policies.training.windows import FrameSampler
 from policies.vla.language import Prompter, lab_tokenizer
 from policies.vla.model import VLM
@@ -43,11 +42,7 @@ class GroundingStage:
     def save(self, folder: Path, state: dict[str, Tensor]) -> None:
         """Write the vision-language part and the head, for `grounding=` of the policy stage."""
         folder.mkdir(parents=True, exist_ok=True)
-        found = self._maker.waypoints
-        if found is None:
-            raise ValueError("a grounding tells waypoints")
-        grid = torch.from_numpy(np.stack([found.low, found.high]))
-        save_file({**{name: tensor.contiguous() for name, tensor in state.items()}, GRID: grid}, folder / GROUNDING)
+        save_heads(folder / GROUNDING, state, self._maker.waypoints)
 
 
 def grounding_stage(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -10,23 +9,22 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from policies.base import PolicyError
 from policies.cogact.model import CogACTNetwork
 from policies.memoryvla.model import MemoryVLANetwork
 from policies.training.augmentation import Augmentation
-from policies.training.batches import BatchMaker, PolicyBatch, Waypoints
+from policies.training.batches import BatchMaker, PolicyBatch
 from policies.training.data import Data, read_data
 from policies.training.demos import Demo, DemoError
 from policies.training.dreams import Dreams
 from policies.training.losses import PolicyTraining
 from policies.training.sampling import GroupSampler, Mixture, StreamPiece, StreamSampler
+from policies.training.starts import HEADS, prepare, save_heads
 from policies.training.windows import CallSampler, FrameSampler, Piece
-from policies.training.world_files import load_world, read_world
-from policies.vla.checkpoint import CONFIG, WEIGHTS, fill, read_groups, read_own, save_checkpoint, translate
+from policies.training.world_files import read_world
+from policies.vla.checkpoint import save_checkpoint
 from policies.vla.config import ModelConfig, changed, one_of, preset
 from policies.vla.diffusion import DROP
 from policies.vla.language import Prompter, WorldPrompter, lab_tokenizer, read_tokenizer
@@ -38,9 +36,6 @@ NETWORKS: dict[str, type[nn.Module]] = {
     "memoryvla_plus": MemoryVLANetwork,
     "memoryvla_pp": MemoryVLANetwork,
 }
-GROUNDING = "grounding.safetensors"
-GRID = "grid"
-"""In that file: the lowest and the highest level of the goal head's grid, float32 [2, 3], metres."""
 
 
 class Sampler(Protocol):
@@ -94,7 +89,7 @@ class PolicyStage:
         return replace(batch, firsts=self._firsts.draw(update, rank, world)) if self._firsts else batch
 
     def save(self, folder: Path, state: dict[str, Tensor]) -> None:
-        """Write a policy in our own format: what training alone needed is left out."""
+        """Write a policy in our own format, and beside it the goal heads, which training alone needs."""
         config = self._training.config
         with torch.device("meta"):
             network = NETWORKS[config.family](config)
@@ -111,6 +106,9 @@ class PolicyStage:
             card=self._card,
             half=self._half,
         )
+        heads = {name: tensor for name, tensor in state.items() if not name.startswith("network.")}
+        if heads:
+            save_heads(folder / HEADS, heads, self._maker.waypoints)
 
 
 def policy_stage(
@@ -153,9 +151,9 @@ def policy_stage(
     proprioception; model: changes of the preset by group (`memory: {length: 32}`); start: a policy to start from, ours
     or a released one, of the same family or of one that it builds on (CogACT, MemoryVLA); fresh_memory: but for its
     memory banks, which begin anew (attention that has become sharp on one thing to remember has little gradient left
-    that would lead to another); grounding: folder of a grounding stage to start from, whose vision-language part
-    replaces that of `start`; world: folder of the world model (memoryvla_pp); unnorm_key: one name for the statistics
-    of all data (none: each dataset its own).
+    that would lead to another); grounding: folder of a grounding stage to start from, whose vision-language part and
+    goal heads replace those of `start`; world: folder of the world model (memoryvla_pp); unnorm_key: one name for the
+    statistics of all data (none: each dataset its own).
     sampler: `calls` (whole episodes at the frames of policy calls), `group` or `stream` (section 4.3 of the paper's
     training); every: steps between the calls of `calls` (0: as many as are carried out a call); pieces: episodes a
     batch (`stream`: streams side by side); longest: most frames of each; weights: of tasks (`calls`) or datasets;
@@ -172,7 +170,7 @@ def policy_stage(
     seen = tuple(cameras) or tuple(found.demos[0].pictures)[:1]
     labelled = [demo for demo in found.demos if demo.actions is not None and not demo.beginning]
     beginnings = [demo for demo in found.demos if demo.beginning]
-    require_firsts(firsts, beginnings, goal_weight)
+    require_firsts(firsts, beginnings, goal_weight, unnorm_key)
     config = shaped(family, size, len(seen), numbers_of(labelled) if state else 0, model, world)
     words = read_tokenizer(Path(tokenizer)) if tokenizer else lab_tokenizer()
     told = world_prompter(world)
@@ -205,16 +203,16 @@ def policy_stage(
     )
     if state:
         scale_state(network.vlm, maker)
-    prepare(training, maker, start=start, fresh_memory=fresh_memory, grounding=grounding, world=world)
+    learned = prepare(training, maker, start=start, fresh_memory=fresh_memory, grounding=grounding, world=world)
     kept = Dreams(network.imagination.world, maker, dreams, seed) if dreams and world else None
     chosen = sampler_of(sampler, labelled, every or config.expert.execute, pieces, longest, seed, weights)
-    alone = firsts_of(made(beginnings, repeats=1), maker, firsts, seed, grounding is not None) if beginnings else None
+    alone = firsts_of(made(beginnings, repeats=1), maker, firsts, seed, learned) if beginnings else None
     return PolicyStage(training, found, maker, chosen, tokenizer=words, card=card, half=half, dreams=kept, firsts=alone)
 
 
-def require_firsts(firsts: int, beginnings: Sequence[Demo], goal_weight: float) -> None:
+def require_firsts(firsts: int, beginnings: Sequence[Demo], goal_weight: float, unnorm_key: str | None) -> None:
     """Raises DemoError where first frames alone are given and not asked for, or the other way round; PolicyError where
-    nothing would learn from them."""
+    nothing would learn from them, or nothing says how actions are normalised that they do not have."""
     if beginnings and not firsts:
         names = ", ".join(sorted({demo.task for demo in beginnings}))
         raise DemoError(
@@ -225,14 +223,19 @@ def require_firsts(firsts: int, beginnings: Sequence[Demo], goal_weight: float) 
         raise DemoError(f"firsts={firsts}: none of the data are first frames alone (collect.first_frame)")
     if firsts and not goal_weight:
         raise PolicyError("firsts needs goal_weight: from first frames only where they lead is learned")
+    if firsts and unnorm_key is None:
+        raise PolicyError(
+            "first frames alone have no actions to take statistics of: give all data one name for theirs, "
+            "as in unnorm_key=lab"
+        )
 
 
-def firsts_of(maker: BatchMaker, pieces: BatchMaker, frames: int, seed: int, grounded: bool) -> Firsts:
-    """So many first frames an update, their tasks drawn evenly, told on the same grid as the pieces': the grounding's,
-    or without one a grid around both."""
+def firsts_of(maker: BatchMaker, pieces: BatchMaker, frames: int, seed: int, learned: bool) -> Firsts:
+    """So many first frames an update, their tasks drawn evenly, told on the same grid as the pieces': the one that
+    goal heads have learned, or else a grid around both."""
     if maker.waypoints is None or pieces.waypoints is None:
         raise ValueError("first frames are for goal heads, which tell waypoints")
-    if not grounded:
+    if not learned:
         pieces.tell_on(pieces.waypoints.joined(maker.waypoints))
     maker.tell_on(pieces.waypoints)
     lengths, tasks = [len(demo) for demo in maker.demos], [demo.task for demo in maker.demos]
@@ -295,74 +298,3 @@ def scale_state(vlm: VLM, maker: BatchMaker) -> None:
     embedder = vlm.state_embedder
     embedder.weight.copy_(torch.randn_like(embedder.weight) * 0.3 / std)
     embedder.bias.copy_(-embedder.weight @ mean)
-
-
-def prepare(
-    training: PolicyTraining,
-    maker: BatchMaker,
-    *,
-    start: str | None,
-    fresh_memory: bool,
-    grounding: str | None,
-    world: str | None,
-) -> None:
-    """Fill the network with what was trained before; each is an error where it does not fit."""
-    network: Any = training.network
-    if start is not None:
-        begin_from(network, Path(start), training.config.family, fresh_memory=fresh_memory)
-    elif fresh_memory:
-        raise PolicyError("fresh_memory=true is for a training that goes on from another: name it, start=DIR")
-    if grounding is not None:
-        maker.tell_on(read_grounding(Path(grounding), network.vlm, [training.goal, training.goal_now]))
-    if world is not None:
-        network.imagination.world.load_state_dict(load_world(Path(world)).state_dict())
-
-
-def begin_from(network: nn.Module, path: Path, family: str, *, fresh_memory: bool = False) -> None:
-    """Start from a policy of the same family, or of one that it builds on: MemoryVLA++ from MemoryVLA, both from
-    CogACT, all from the vision-language model alone (`openvla-7b-prismatic`). What these do not have keeps its fresh
-    weights, and so do the memory banks under `fresh_memory`. Raises PolicyError listing what does not fit."""
-    own = network.state_dict()
-    if path.is_dir() and (path / CONFIG).is_file() and (path / WEIGHTS).is_file():
-        given = read_own(path).state()
-    else:
-        given = translate(read_groups(path))
-    banks = {name: tensor for name, tensor in own.items() if fresh_memory and re.match(BANKS, name)}
-    if fresh_memory and not banks:
-        raise PolicyError(f"fresh_memory=true: {family} has no memory banks that could begin anew")
-    fill(network, {**given, **fresh(own, given), **banks}, f"start {path} for {family}")
-
-
-def fresh(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Of a network's own weights those that the model it starts from cannot have."""
-    has = next((part for part in LACKS if any(name.startswith(f"{part}.") for name in given)), "vlm")
-    return {name: tensor for name, tensor in own.items() if name not in given and re.match(LACKS[has], name)}
-
-
-BANKS = r"memory\.(cog|per)_mem_bank\."
-COGACT_LACKS = r"memory\.|imagination\.|action_model\.net\.(per_token_embedder\.|blocks\.\d+\.(per_attn|norm3)\.)"
-LACKS = {
-    "imagination": r"(?!)",  # MemoryVLA++ lacks nothing
-    "memory": r"imagination\.",  # MemoryVLA
-    "action_model": COGACT_LACKS,
-    "vlm": rf"{COGACT_LACKS}|action_model\.",
-}
-"""What the models this family builds on lack, by the most telling part that each of them has."""
-
-
-def read_grounding(folder: Path, vlm: nn.Module, goals: Sequence[nn.Module | None]) -> Waypoints:
-    """Fill the vision-language part, and the goal heads there are, from a grounding stage's folder. The grid on which
-    those heads tell waypoints."""
-    try:
-        state = load_file(folder / GROUNDING)
-    except (OSError, SafetensorError) as error:
-        raise PolicyError(f"grounding {folder}: {GROUNDING} cannot be read: {error}") from error
-    if GRID not in state:
-        raise PolicyError(f"grounding {folder}: {GROUNDING} has no {GRID}, the grid of its waypoints: train it again")
-    low, high = (row.numpy() for row in state[GRID])
-    parts = {"vlm": vlm, **{f"goal{i}": goal for i, goal in enumerate(goals) if goal is not None}}
-    for name, part in parts.items():
-        prefix = "vlm." if name == "vlm" else "goal."
-        inner = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-        fill(part, inner, f"grounding {folder}")
-    return Waypoints(low, high, state["goal.net.2.bias"].shape[0] // 3)

@@ -12,7 +12,8 @@ from harness.config import compose_run, load_policy_file, policy_files
 from policies.base import PolicyContext, PolicyError
 from policies.cogact.policy import cogact
 from policies.memoryvla.policy import memoryvla, memoryvla_pp
-from policies.training.policy_stage import GROUNDING, policy_stage
+from policies.training.policy_stage import policy_stage
+from policies.training.starts import GROUNDING
 from policies.vla.checkpoint import of_suite
 from reports.records import EpisodeRecord, RecordStore
 from suites.protocol import load_suite

@@ -26,9 +26,10 @@ from policies.training.batches import Waypoints
 from policies.training.demos import DemoError
 from policies.training.foresight import FutureHead, foresight_stage
 from policies.training.grounding import grounding_stage
-from policies.training.policy_stage import begin_from, fresh, policy_stage
+from policies.training.policy_stage import policy_stage
 from policies.training.sampling import Mixture, StreamSampler
 from policies.training.stage import Stage
+from policies.training.starts import HEADS, begin_from, fresh
 from policies.training.world_files import save_world
 from policies.vla.config import changed, preset
 from policies.vla.language import lab_tokenizer
@@ -233,6 +234,8 @@ def test_first_frames_are_asked_for_by_number(data: str, firsts: str) -> None:
         policy_stage(data=[data], goal_weight=0.3, firsts=5, **given)
     with pytest.raises(PolicyError, match="firsts needs goal_weight"):
         policy_stage(data=[data, firsts], firsts=5, **given)
+    with pytest.raises(PolicyError, match=r"no actions to take statistics of.* unnorm_key=lab"):
+        policy_stage(family="cogact", data=[data, firsts], firsts=5, goal_weight=0.3, **BOTH)
 
 
 def test_foresight_learns_from_videos_and_is_saved_as_a_grounding(data: str, tmp_path: Path) -> None:
@@ -324,6 +327,27 @@ def test_memoryvla_pp_starts_from_a_memoryvla_policy_and_keeps_its_fresh_imagina
     assert {name.split(".")[0] for name in before if name not in given} == {"imagination"}
     for name, tensor in network.state_dict().items():
         assert torch.equal(tensor, given.get(name, before[name])), name
+
+
+def test_a_training_that_goes_on_keeps_its_goal_heads_and_their_grid(data: str, firsts: str, tmp_path: Path) -> None:
+    given: Any = {"data": [data, firsts], "firsts": 4, "unnorm_key": "lab", **BOTH}
+    goals: Any = {"goal_weight": 0.3, "seen_weight": 0.1, **given}
+    base: Any = updated(policy_stage(family="memoryvla", goal_bins=9, **goals))
+    folder = saved(base, tmp_path / "base")
+    on: Any = policy_stage(family="memoryvla", start=str(folder), goal_bins=9, **goals)
+    for name, tensor in base.module.state_dict().items():
+        assert torch.equal(tensor, on.module.state_dict()[name]), name
+    assert any(name.startswith("goal_seen.") for name in on.module.state_dict())
+    grid = base._maker.waypoints
+    for maker in (on._maker, on._firsts.maker):
+        assert np.array_equal(maker.waypoints.low, grid.low)
+        assert np.array_equal(maker.waypoints.high, grid.high)
+        assert maker.waypoints.bins == 9
+    with pytest.raises(PolicyError, match=r"goal of heads\.safetensors does not fit"):
+        policy_stage(family="memoryvla", start=str(folder), **goals)
+    (folder / HEADS).write_bytes(b"torn")
+    with pytest.raises(PolicyError, match=r"heads\.safetensors cannot be read"):
+        policy_stage(family="memoryvla", start=str(folder), goal_bins=9, **goals)
 
 
 def test_memory_can_begin_anew_where_all_else_goes_on(data: str, tmp_path: Path) -> None:
