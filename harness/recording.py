@@ -57,11 +57,13 @@ class Disturbance:
         return self.noise > 0 or self.off_course > 0
 
 
-def _waypoints(state: Floats, actions: Floats, cues: Sequence[Floats]) -> Floats:
+def _waypoints(
+    state: Floats, actions: Floats, cues: Sequence[Floats], off_course: npt.NDArray[np.bool_] | None
+) -> Floats:
     """What each frame says of where to go, float32 [T, 3]: where the hand acts next, or, while a cue is shown, the
     place that this cue is about, whose turn may come later (`cues`: [3] a frame, NaN for none; empty: the simulator
     does not tell)."""
-    found = waypoints_of(state, actions)
+    found = waypoints_of(state, actions, off_course)
     if cues:
         shown = np.array(cues, dtype=np.float32)
         found = np.where(np.isfinite(shown), shown, found)
@@ -149,6 +151,7 @@ class Session:
     executed: list[Floats] = field(default_factory=list)
     instructions: list[str] = field(default_factory=list)
     timesteps: list[int] = field(default_factory=list)
+    off_course: list[bool] = field(default_factory=list)
 
 
 class RecordingPolicy(Policy):
@@ -289,6 +292,7 @@ class RecordingPolicy(Policy):
             done = self._disturbed(session, self._chosen(session, seen, label))
         if not pushing or self._disturbance.off_course_recorded:
             self._note(session, seen, label, done)
+            session.off_course.append(pushing)
         else:
             session.unrecorded = (seen, label, done)
         return ActReply(request.episode, request.step, self._to_env(done[None]))
@@ -371,6 +375,7 @@ class RecordingPolicy(Policy):
                 continue
             if not session.timesteps and session.unrecorded is not None:  # it ended while it was pushed off course
                 self._note(session, *session.unrecorded)
+            session.off_course.append(True)
             if session.timesteps:
                 self._write(episode, session)
 
@@ -404,10 +409,11 @@ class RecordingPolicy(Policy):
             actions=np.stack(session.actions) if session.actions else None,
             executed=np.stack(session.executed),
             timesteps=np.array(session.timesteps, dtype=np.int32),
+            off_course=np.array(session.off_course) if self._disturbance.off_course_recorded else None,
         )
         if whole.state is None or whole.actions is None or not (self._first_frame or session.cues):
             return whole
-        whole = replace(whole, waypoints=_waypoints(whole.state, whole.actions, session.cues))
+        whole = replace(whole, waypoints=_waypoints(whole.state, whole.actions, session.cues, whole.off_course))
         return whole.select(np.array([0])) if self._first_frame else whole
 
     def live(self) -> int:

@@ -226,6 +226,10 @@ class BatchMaker:
         found = chunk_at(self._actions[demo], frame, length, self._still[demo])
         if beginning:  # what came after was not recorded
             found[len(self._actions[demo]) - frame :] = np.nan
+        astray = self.demos[demo].off_course
+        # Labels of states that follow from random motion do not follow from each other: they are no plan.
+        if astray is not None and astray[frame : frame + length - 1].any():
+            found = np.full_like(found, np.nan)
         return found
 
     def _on_grid(self, places: list[Floats], rows: list[tuple[int, int, int, int]]) -> Tensor | None:

@@ -33,7 +33,8 @@ class Demo:
     [T, D] or None; actions: the labels float32 [T, 7] in the units of the data, gripper 1 open and 0 closed (None: a
     video without labels, for the world model only); dataset: key of its statistics; waypoints: what each frame itself
     says of where to go, float32 [T, 3] metres: the place its cue is about, else where the hand acts next (None: not
-    recorded, `next_waypoints` tells).
+    recorded, `next_waypoints` tells); off_course: bool [T], where random motion drove, or a learner that is taken over
+    from (None: nowhere). A label there answers one state of a path that others took: it begins no plan.
     """
 
     dataset: str
@@ -44,10 +45,12 @@ class Demo:
     state: Floats | None
     actions: Floats | None
     waypoints: Floats | None = None
+    off_course: npt.NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         lengths = {f"camera {name!r}": len(video) for name, video in self.pictures.items()}
-        for name, rows in (("state", self.state), ("actions", self.actions), ("waypoints", self.waypoints)):
+        for name in ("state", "actions", "waypoints", "off_course"):
+            rows = getattr(self, name)
             if rows is not None:
                 lengths[name] = len(rows)
         if len(set(lengths.values())) != 1 or 0 in lengths.values():

@@ -26,7 +26,8 @@ class Episode:
     pictures: camera name -> T PNG files; state: proprioception float32 [T, D] or None; actions: labels float32 [T, A]
     in the convention `action` (None: a video without labels); executed: what was carried out, same convention;
     instructions: the sentence in force at each step; timesteps: environment steps taken before each, int32 [T].
-    waypoints: as in `Demo`, float32 [T, 3], where the simulator tells of its cues or only the beginning is recorded.
+    waypoints: as in `Demo`, float32 [T, 3], where the simulator tells of its cues or only the beginning is recorded;
+    off_course: as in `Demo`, bool [T], where steps off course are recorded.
     kind: `demonstration`, `relabelled` (a learner acted, the expert labelled) or `play` (nobody labelled); seed,
     scene_seed: of the run and of the scene; pushed: steps at its start (or after its cue) that random motion drove.
     """
@@ -48,6 +49,7 @@ class Episode:
     executed: Floats
     timesteps: npt.NDArray[np.int32]
     waypoints: Floats | None = None
+    off_course: npt.NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.timesteps)
@@ -67,6 +69,7 @@ class Episode:
             executed=self.executed[rows],
             timesteps=self.timesteps[rows],
             waypoints=None if self.waypoints is None else self.waypoints[rows],
+            off_course=None if self.off_course is None else self.off_course[rows],
         )
 
 
@@ -93,12 +96,9 @@ def write_episode(episode: Episode, folder: Path) -> Path:
         "executed": episode.executed,
         "timesteps": episode.timesteps,
     }
-    if episode.state is not None:
-        parts["state"] = episode.state
-    if episode.actions is not None:
-        parts["actions"] = episode.actions
-    if episode.waypoints is not None:
-        parts["waypoints"] = episode.waypoints
+    for name in ("state", "actions", "waypoints", "off_course"):
+        if getattr(episode, name) is not None:
+            parts[name] = getattr(episode, name)
     for number, files in enumerate(episode.pictures.values()):
         parts[f"pictures{number}"] = np.frombuffer(b"".join(files), dtype=np.uint8)
         parts[f"lengths{number}"] = np.array([len(file) for file in files], dtype=np.int64)
@@ -150,6 +150,7 @@ def _assemble(parts: Mapping[str, npt.NDArray[Any]]) -> Episode:
         executed=parts["executed"],
         timesteps=parts["timesteps"],
         waypoints=parts.get("waypoints"),
+        off_course=parts.get("off_course"),
     )
 
 

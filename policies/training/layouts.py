@@ -36,6 +36,7 @@ class Plain:
     state: Floats | None
     actions: Floats | None
     waypoints: Floats | None = None
+    off_course: npt.NDArray[np.bool_] | None = None
 
 
 Steps = dict[str, Any]
@@ -45,14 +46,15 @@ Steps = dict[str, Any]
 @dataclass(frozen=True)
 class Layout:
     """cameras: our name -> path of the pictures in a step; language: path of the sentence; state: path or "" (not
-    used); action: path of the stored action; waypoint: path or ""; change: what is done to the steps first (`action`
-    is set by it where `action` is a dict)."""
+    used); action: path of the stored action; waypoint, off_course: path or ""; change: what is done to the steps
+    first (`action` is set by it where `action` is a dict)."""
 
     cameras: Mapping[str, str]
     language: str = "language_instruction"
     state: str = ""
     action: str = "action"
     waypoint: str = ""
+    off_course: str = ""
     change: Callable[[Steps], Steps] | None = None
 
     def read(self, dataset: str, number: int, trajectory: Trajectory) -> Iterator[Plain]:
@@ -72,6 +74,7 @@ class Layout:
         sentences = [_text(sentence) for sentence in np.atleast_1d(_at(steps, self.language, where, b""))]
         state = _at(steps, self.state, where) if self.state else None
         waypoints = _at(steps, self.waypoint, where) if self.waypoint else None
+        astray = _at(steps, self.off_course, where) if self.off_course else None
         films = {name: _at(steps, path, where) for name, path in self.cameras.items()}
         length = len(next(iter(films.values())))
         if len(sentences) == 1:
@@ -86,6 +89,7 @@ class Layout:
                 state=None if state is None else np.asarray(state[begin:end], dtype=np.float32),
                 actions=None if actions is None else actions[begin:end],
                 waypoints=None if waypoints is None else np.asarray(waypoints[begin:end], dtype=np.float32),
+                off_course=None if astray is None else np.asarray(astray[begin:end], dtype=bool),
             )
 
     def _actions(self, steps: Steps, where: str) -> Floats | None:
@@ -127,7 +131,8 @@ def own_layout(names: set[str]) -> Layout:
     films = sorted(name for name in names if name.startswith("observation/image_"))
     cameras = {name.removeprefix("observation/image_"): name for name in films}
     state = "observation/state" if "observation/state" in names else ""
-    return Layout(cameras, state=state, waypoint="waypoint" if "waypoint" in names else "")
+    waypoint, off_course = (name if name in names else "" for name in ("waypoint", "off_course"))
+    return Layout(cameras, state=state, waypoint=waypoint, off_course=off_course)
 
 
 # ---------------------------------------------------------------------- public datasets (specification, 4.4)

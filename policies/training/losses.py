@@ -165,15 +165,17 @@ class PolicyTraining(nn.Module):
         return maps
 
     def _action_loss(self, cognition: Tensor, perception: Tensor | None, batch: PolicyBatch) -> Tensor:
-        """Mean squared error of the predicted noise over all numbers and noisings of every frame."""
+        """Mean squared error of the predicted noise over all numbers and noisings of every frame; a frame whose chunk
+        is no plan (NaN) counts as 0."""
         expert: ActionModel = self.network.action_model
         copies = len(batch.step) // len(batch.chunks)
-        clean = batch.chunks.repeat(copies, 1, 1)
+        known = batch.chunks.isfinite().all(-1).all(-1)
+        clean = batch.chunks.nan_to_num().repeat(copies, 1, 1)
         condition = drop_condition(expert.net, cognition.repeat(copies, 1, 1), batch.drop)
         noisy = add_noise(clean, batch.noise, batch.step).to(condition.dtype)
         predicted: Tensor = expert.net(noisy, batch.step, condition, expert.net.see(perception))
         off = ((predicted - batch.noise) ** 2).mean((1, 2))
-        return (off * batch.weight.repeat(copies)).sum() / (copies * batch.frames)
+        return (off * (batch.weight * known).repeat(copies)).sum() / (copies * batch.frames)
 
 
 def _to_grid(tokens: Tensor, batch: PolicyBatch) -> tuple[Tensor, Tensor]:

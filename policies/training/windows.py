@@ -158,14 +158,14 @@ def next_waypoints(demo: Demo) -> Floats:
     state).
 
     The hand acts where the gripper's command turns over, where the tip was lowest between two rises, and at the end
-    (next-keyframe targets, after James and Davison 2022, whose keyframes are found in like manner). Known in hindsight
-    only, so it says in the frame that shows a cue where that cue will lead.
+    (next-keyframe targets, after James and Davison 2022, whose keyframes are found in like manner), but not while it is
+    driven off course. Known in hindsight only, so it says in the frame that shows a cue where that cue will lead.
     """
     if demo.beginning and demo.waypoints is not None:
         return demo.waypoints
     if demo.state is None or demo.actions is None:
         raise DemoError(f"{demo}: waypoints need proprioception and actions")
-    return waypoints_of(demo.state, demo.actions)
+    return waypoints_of(demo.state, demo.actions, demo.off_course)
 
 
 def shown_waypoints(demo: Demo) -> Floats:
@@ -174,12 +174,15 @@ def shown_waypoints(demo: Demo) -> Floats:
     return next_waypoints(demo) if demo.waypoints is None else demo.waypoints
 
 
-def waypoints_of(state: Floats, actions: Floats) -> Floats:
-    """The same of states [T, D] and actions [T, A] of a whole episode, float32 [T, 3]."""
+def waypoints_of(state: Floats, actions: Floats, off_course: npt.NDArray[np.bool_] | None = None) -> Floats:
+    """The same of states [T, D], actions [T, A] and `off_course` [T] of a whole episode, float32 [T, 3]."""
     tip = state[:, :3]
     turned = np.flatnonzero(np.diff(actions[:, GRIPPER]) != 0) + 1
     dips, _ = find_peaks(-tip[:, 2], prominence=DIP)
-    events = np.unique(np.concatenate([turned, dips, [len(tip) - 1]]))
+    acts = np.concatenate([turned, dips])
+    if off_course is not None:  # a dip of random motion is no press
+        acts = acts[~off_course[acts]]
+    events = np.unique(np.concatenate([acts, [len(tip) - 1]]))
     return np.asarray(tip[events[np.searchsorted(events, np.arange(len(tip)))]], dtype=np.float32)
 
 

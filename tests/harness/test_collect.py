@@ -124,6 +124,11 @@ def test_an_episode_off_course_is_pushed_first_and_recorded_from_there(tmp_path:
         np.testing.assert_array_equal(cut["action"], whole["action"][pushed:])
         assert not np.array_equal(whole["action"][:pushed, :6], whole["executed_action"][:pushed, :6])
         np.testing.assert_array_equal(cut["action"], cut["executed_action"])
+        np.testing.assert_array_equal(whole["off_course"], np.arange(len(whole["timestep"])) < pushed)
+        assert "off_course" not in cut
+    read = {name: list(read_demos(tmp_path / name)) for name in ("cut", "whole")}
+    assert [demo.off_course is None for demo in read["cut"]] == [True] * 3
+    assert all(np.array_equal(demo.off_course, np.arange(len(demo)) < demo.off_course.sum()) for demo in read["whole"])
 
 
 def test_a_push_waits_until_the_cue_is_gone(tmp_path: Path) -> None:

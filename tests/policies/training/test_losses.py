@@ -13,6 +13,7 @@ import torch
 from policies.cogact.model import CogACTNetwork
 from policies.memoryvla.model import MemoryVLANetwork
 from policies.training.batches import BatchMaker, PolicyBatch
+from policies.training.demos import Demo
 from policies.training.losses import PolicyTraining
 from policies.training.windows import CallSampler, share
 from policies.vla.config import ModelConfig, changed, preset
@@ -37,8 +38,10 @@ def network_of(config: ModelConfig) -> Any:
     return network
 
 
-def batch_of(config: ModelConfig, *, rank: int = 0, world: int = 1, bins: int = 12) -> PolicyBatch:
-    demos = [lab_demo(*each) for each in DEMOS]
+def batch_of(
+    config: ModelConfig, *, rank: int = 0, world: int = 1, bins: int = 12, demos: list[Demo] | None = None
+) -> PolicyBatch:
+    demos = demos or [lab_demo(*each) for each in DEMOS]
     tokenizer = lab_tokenizer()
     dreams = config.imagination
     maker = BatchMaker(
@@ -101,6 +104,31 @@ def test_the_mean_loss_of_the_shares_is_the_loss_of_the_batch(family: str) -> No
         parts = [training(batch_of(config, rank=rank, world=2)) for rank in range(2)]
     for name, loss in whole.items():
         assert float(sum(part[name] for part in parts) / 2) == pytest.approx(float(loss), rel=1e-5)
+
+
+def test_a_frame_off_course_says_where_the_hand_acts_next_but_its_labels_are_no_plan() -> None:
+    config = config_of("memoryvla")
+    training = PolicyTraining(network_of(config), config, goal_weight=1.0, bins=12)
+
+    def losses(off_course: bool, labels: float) -> tuple[dict[str, float], PolicyBatch]:
+        demos = []
+        for demo in (lab_demo(*each) for each in DEMOS):
+            astray = np.arange(len(demo)) < 10
+            actions = np.array(demo.actions)
+            actions[astray, :6] += labels
+            demos.append(replace(demo, actions=actions, off_course=astray if off_course else None))
+        batch = batch_of(config, demos=demos)
+        return {name: float(loss.detach()) for name, loss in training(batch).items()}, batch
+
+    (before, batch), (after, _) = losses(True, 0.0), losses(True, 0.3)
+    assert before == after
+    assert losses(False, 0.0)[0] != losses(False, 0.3)[0]
+    assert losses(False, 0.0)[0]["goal"] != before["goal"]  # which has no chunk of these frames to tell
+    known = batch.chunks.isfinite().all(-1).all(-1)
+    frames = torch.arange(len(known))[~known]
+    assert 0 < len(frames) < len(known)
+    assert batch.goals is not None
+    assert bool((batch.goals[frames].sum(-1) - 1).abs().max() < 1e-5)
 
 
 def test_gradient_reaches_every_trained_weight_and_none_of_the_world_model() -> None:

@@ -14,6 +14,7 @@ from policies.training.windows import (
     share,
     still_action,
     two_hot,
+    waypoints_of,
 )
 from policies.vla.statistics import ActionStatistics, settle, unnormalise
 from tests.policies.training.lab_demos import lab_demo
@@ -116,6 +117,16 @@ def test_the_next_waypoint_of_a_grasp_is_the_block_then_the_place_it_is_let_go()
     assert np.allclose(found[closing], demo.state[closing, :3])
     assert np.allclose(found[-1], demo.state[-1, :3])
     assert not np.allclose(found[closing + 1], found[closing])
+
+
+def test_a_dip_of_random_motion_is_no_press() -> None:
+    state, actions = np.zeros((40, 8), dtype=np.float32), np.zeros((40, 7), dtype=np.float32)
+    state[:, 0] = np.arange(40)
+    state[:, 2] = 0.2
+    state[[10, 25], 2] = 0.05  # driven there; then by the demonstrator
+    off_course = np.arange(40) < 15
+    assert waypoints_of(state, actions)[:, 0].tolist() == [10] * 11 + [25] * 15 + [39] * 14
+    assert waypoints_of(state, actions, off_course)[:, 0].tolist() == [25] * 26 + [39] * 14
 
 
 def test_two_hot_weights_have_the_value_as_their_mean() -> None:
