@@ -7,7 +7,6 @@ several episodes mix. `memvla check` fails all of these, as it should.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 
 from envs.spec import EpisodeId
-from policies.base import PolicyContext, PolicyError
+from policies.base import ActReply, ActRequest, PolicyContext, PolicyError
 from policies.memoryvla.model import MemoryVLANetwork, slot_tensor
 from policies.memoryvla.policy import MemoryVLAPolicy
 from policies.vla.build import build
@@ -54,6 +53,11 @@ class ControlPolicy(MemoryVLAPolicy):
     def undo(self, slots: list[int]) -> Callable[[], None]:
         return super().undo([0] if self._control == "shared" else slots)
 
+    def act(self, requests: Sequence[ActRequest]) -> list[ActReply]:
+        if self._control == "shared":  # one after the other, since all write into one memory
+            return [super(ControlPolicy, self).act([request])[0] for request in requests]
+        return super().act(requests)
+
     def end(self, episodes: Sequence[EpisodeId]) -> None:
         for episode in episodes:
             session = self._sessions.get(episode)
@@ -65,9 +69,7 @@ class ControlPolicy(MemoryVLAPolicy):
         if self._control == "emptied":
             super().forget(slots)
         elif self._control == "shared":
-            rows = [super(ControlPolicy, self).condition(_row(inputs, n), [0]) for n in range(len(slots))]
-            perception = [row[1] for row in rows if row[1] is not None]
-            return torch.cat([row[0] for row in rows]), torch.cat(perception)
+            return super().condition(inputs, [0])
         elif self._control == "imagination":
             return self._imagine_wrongly(inputs, slots)
         return super().condition(inputs, slots)
@@ -88,12 +90,6 @@ class ControlPolicy(MemoryVLAPolicy):
         if not self._before:
             return torch.zeros_like(picture)
         return self._before[min(len(seen), len(self._before)) - 1]
-
-
-def _row(inputs: Inputs, n: int) -> Inputs:
-    parts = {name: getattr(inputs, name) for name in inputs.__dataclass_fields__}
-    one: Any = {name: None if part is None else part[n : n + 1] for name, part in parts.items()}
-    return replace(inputs, **one)
 
 
 def control(context: PolicyContext, *, control: str, **options: Any) -> ControlPolicy:

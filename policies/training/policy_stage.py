@@ -155,9 +155,10 @@ def policy_stage(
     goal heads replace those of `start`; world: folder of the world model (memoryvla_pp); unnorm_key: one name for the
     statistics of all data (none: each dataset its own).
     sampler: `calls` (whole episodes at the frames of policy calls), `group` or `stream` (section 4.3 of the paper's
-    training); every: steps between the calls of `calls` (0: as many as are carried out a call); pieces: episodes a
-    batch (`stream`: streams side by side); longest: most frames of each; weights: of tasks (`calls`) or datasets;
-    repeats: noisings of a frame; drop: share of dropped conditions; noisier: draw noisier diffusion steps more often;
+    training); every: steps between the calls of `calls` (0: as many as lie between two that are remembered); pieces:
+    episodes a batch (`stream`: streams side by side); longest: most frames of each; weights: of tasks (`calls`) or
+    datasets; repeats: noisings of a frame; drop: share of dropped conditions; noisier: draw noisier diffusion steps
+    more often;
     goal_weight, seen_weight, imagined_weight, goal_bins: of the losses on where the hand acts next, told by the
     cognition token, by the perceptual tokens and by the imagined ones; augment: pictures are cropped and recoloured
     at random; half: weights are saved in float16; dreams: what the world model imagines from every frame is computed
@@ -205,7 +206,8 @@ def policy_stage(
         scale_state(network.vlm, maker)
     learned = prepare(training, maker, start=start, fresh_memory=fresh_memory, grounding=grounding, world=world)
     kept = Dreams(network.imagination.world, maker, dreams, seed) if dreams and world else None
-    chosen = sampler_of(sampler, labelled, every or config.expert.execute, pieces, longest, seed, weights)
+    between = every or config.expert.execute * config.memory.every
+    chosen = sampler_of(sampler, labelled, between, pieces, longest, seed, weights)
     alone = firsts_of(made(beginnings, repeats=1), maker, firsts, seed, learned) if beginnings else None
     return PolicyStage(training, found, maker, chosen, tokenizer=words, card=card, half=half, dreams=kept, firsts=alone)
 

@@ -132,10 +132,12 @@ class ExpertConfig:
 @dataclass(frozen=True)
 class MemoryOptions:
     """Memory of both streams; see `policies.memoryvla.memory.MemoryConfig`. streams: `both`, `perceptual` or
-    `cognitive`; time: an entry's timestep counts policy calls, or environment steps."""
+    `cognitive`; time: an entry's timestep counts remembered policy calls, or environment steps; every: of so many calls
+    the first is remembered, the others look into memory and leave it as it was."""
 
     streams: str = "both"
     time: str = "call"
+    every: int = 1
     length: int = 16
     layers: int = 2
     heads: int = 1
@@ -153,6 +155,8 @@ class MemoryOptions:
     def __post_init__(self) -> None:
         one_of("memory.streams", self.streams, ("both", "perceptual", "cognitive"))
         one_of("memory.time", self.time, ("call", "step"))
+        if self.every < 1:
+            raise PolicyError(f"memory.every must be 1 or more, was {self.every}")
 
 
 @dataclass(frozen=True)

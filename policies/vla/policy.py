@@ -90,7 +90,8 @@ class Loaded(Generic[Network]):
 @dataclass
 class Session:
     """One live episode. ids, world_ids: its instruction for the policy and for the world model (if there is one);
-    asked: policy calls so far; remembered: those since its memory was last emptied."""
+    asked: policy calls so far; remembered: those that its memory was told of since it was last emptied; silent: calls
+    since the last of these."""
 
     start: EpisodeStart
     slot: int
@@ -98,6 +99,7 @@ class Session:
     world_ids: list[int] | None
     asked: int = 0
     remembered: int = 0
+    silent: int = 0
     ensemble: AdaptiveEnsemble | None = None
 
 
@@ -249,7 +251,7 @@ class VLAPolicy(Policy, Generic[Network]):
         session.ensemble = self._new_ensemble()
         if not keep_memory:
             self.forget([session.slot])
-            session.remembered = 0
+            session.remembered = session.silent = 0
 
     @torch.inference_mode()
     def act(self, requests: Sequence[ActRequest]) -> list[ActReply]:
@@ -260,7 +262,11 @@ class VLAPolicy(Policy, Generic[Network]):
         undo: Callable[[], None] | None = None
         try:
             undo = self.undo([row.slot for row in rows])
+            silent = [session.slot for session in sessions if session.silent]
+            unsaid = self.undo(silent) if silent else None
             chunks = self._padded_runs(rows) if self._padded else self._plain_runs(rows)
+            if unsaid is not None:
+                unsaid()
         except (MemoryError, torch.OutOfMemoryError) as error:
             if undo is not None:
                 undo()
@@ -417,7 +423,8 @@ class VLAPolicy(Policy, Generic[Network]):
     def _reply(self, request: ActRequest, session: Session, raw: Floats) -> ActReply:
         convention, statistics = self.loaded.convention, self.loaded.statistics
         session.asked = request.call + 1
-        session.remembered += 1
+        session.remembered += session.silent == 0
+        session.silent = (session.silent + 1) % self.loaded.config.memory.every
         actions = unnormalise(settle(raw, binary=convention.binary, mask=statistics.mask), statistics)
         if session.ensemble is not None:
             actions = session.ensemble(actions)[None].astype(np.float64)

@@ -309,6 +309,31 @@ def test_time_can_count_environment_steps() -> None:
     policy.end([which])
 
 
+def test_calls_between_those_that_are_remembered_look_into_memory_and_leave_it_as_it_was() -> None:
+    policy, plain = make("memoryvla", memory={"every": 2}), make("memoryvla")
+    which = episode(0)
+    kept = []
+    for one, frames in ((policy, (0, 1, 2, 3, 4)), (plain, (0, 2, 4))):
+        start(one, [which])
+        for call, frame in enumerate(frames):
+            one.act([ActRequest(which, call, observation(which, frame))])
+        slot = one._sessions.of(which).slot
+        kept.append([[part[slot].clone() for part in (s.entries, s.times, s.count)] for s in one._stores.values()])  # type: ignore[attr-defined]
+        one.end([which])
+    for mine, other in zip(*kept, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(mine, other, strict=True))
+        assert mine[1][:3].tolist() == [0.0, 1.0, 2.0]
+    mine, other = alone(policy, which, 3), alone(plain, which, 3)
+    assert np.array_equal(mine[:2], other[:2])  # the first entry is there, the second is asked for
+    assert not np.array_equal(mine[2], other[2])
+    lengths = {episode(trial): 5 + trial for trial in range(6)}
+    mixed = together(policy, lengths, 3, 0)
+    for each, calls in lengths.items():
+        assert np.array_equal(mixed[each], alone(policy, each, calls))
+    with pytest.raises(PolicyError, match=r"memory\.every must be 1 or more"):
+        make("memoryvla", memory={"every": 0})
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_ensemble_answers_one_action_a_call_and_forgets_at_a_new_instruction(family: str) -> None:
     policy = make(family, ensemble=3)
