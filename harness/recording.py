@@ -291,8 +291,7 @@ class RecordingPolicy(Policy):
         else:
             done = self._disturbed(session, self._chosen(session, seen, label))
         if not pushing or self._disturbance.off_course_recorded:
-            self._note(session, seen, label, done)
-            session.off_course.append(pushing)
+            self._note(session, seen, label, done, pushing)
         else:
             session.unrecorded = (seen, label, done)
         return ActReply(request.episode, request.step, self._to_env(done[None]))
@@ -346,7 +345,7 @@ class RecordingPolicy(Policy):
         motion = np.clip(action[:-1] + self._disturbance.noise * limit * self._shares * noise, -limit, limit)
         return np.array([*motion, action[-1]], dtype=np.float32)
 
-    def _note(self, session: Session, seen: Observation, label: Floats | None, done: Floats) -> None:
+    def _note(self, session: Session, seen: Observation, label: Floats | None, done: Floats, pushing: bool) -> None:
         for name in self._recorded:
             if not (self._first_frame and session.timesteps):
                 session.pictures.setdefault(name, []).append(encode_png(seen.images[name]))
@@ -357,6 +356,7 @@ class RecordingPolicy(Policy):
         if seen.privileged is not None and "cue" in seen.privileged:
             session.cues.append(seen.privileged["cue"])
         session.executed.append(done)
+        session.off_course.append(pushing)
         session.instructions.append(session.instruction)
         session.timesteps.append(seen.step)
 
@@ -374,8 +374,7 @@ class RecordingPolicy(Policy):
             if session is None:
                 continue
             if not session.timesteps and session.unrecorded is not None:  # it ended while it was pushed off course
-                self._note(session, *session.unrecorded)
-            session.off_course.append(True)
+                self._note(session, *session.unrecorded, True)
             if session.timesteps:
                 self._write(episode, session)
 

@@ -16,6 +16,8 @@ import numpy.typing as npt
 from envs.spec import ActionSpec, Floats, Gripper, Image, Rotation
 from policies.training.demos import DemoError
 
+OPTIONAL = ("state", "actions", "waypoints", "off_course")
+"""Arrays [T, ...] that not every episode has."""
 Keep = npt.NDArray[np.bool_] | npt.NDArray[np.integer[Any]]
 
 
@@ -50,6 +52,12 @@ class Episode:
     timesteps: npt.NDArray[np.int32]
     waypoints: Floats | None = None
     off_course: npt.NDArray[np.bool_] | None = None
+
+    def __post_init__(self) -> None:
+        parts = {name: getattr(self, name) for name in ("instructions", "executed", *OPTIONAL)}
+        lengths = {name: len(part) for name, part in parts.items() if part is not None}
+        if set(lengths.values()) != {len(self)}:
+            raise DemoError(f"{self}: its parts must have one length, {len(self)} steps, were {lengths}")
 
     def __len__(self) -> int:
         return len(self.timesteps)
@@ -96,7 +104,7 @@ def write_episode(episode: Episode, folder: Path) -> Path:
         "executed": episode.executed,
         "timesteps": episode.timesteps,
     }
-    for name in ("state", "actions", "waypoints", "off_course"):
+    for name in OPTIONAL:
         if getattr(episode, name) is not None:
             parts[name] = getattr(episode, name)
     for number, files in enumerate(episode.pictures.values()):

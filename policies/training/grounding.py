@@ -17,7 +17,7 @@ from policies.training.batches import BatchMaker, PolicyBatch
 from policies.training.data import read_data
 from policies.training.losses import Grounding
 from policies.training.policy_stage import numbers_of, scale_state, shaped
-from policies.training.starts import GROUNDING, read_grounding, save_heads
+from policies.training.starts import GROUNDING, read_grounding, save_with_grid
 from policies.training.windows import FrameSampler
 from policies.vla.language import Prompter, lab_tokenizer
 from policies.vla.model import VLM
@@ -42,7 +42,7 @@ class GroundingStage:
     def save(self, folder: Path, state: dict[str, Tensor]) -> None:
         """Write the vision-language part and the head, for `grounding=` of the policy stage."""
         folder.mkdir(parents=True, exist_ok=True)
-        save_heads(folder / GROUNDING, state, self._maker.waypoints)
+        save_with_grid(folder / GROUNDING, state, self._maker.waypoints)
 
 
 def grounding_stage(

@@ -21,7 +21,7 @@ from policies.training.demos import Demo, DemoError
 from policies.training.dreams import Dreams
 from policies.training.losses import PolicyTraining
 from policies.training.sampling import GroupSampler, Mixture, StreamPiece, StreamSampler
-from policies.training.starts import HEADS, prepare, save_heads
+from policies.training.starts import HEADS, prepare, save_with_grid
 from policies.training.windows import CallSampler, FrameSampler, Piece
 from policies.training.world_files import read_world
 from policies.vla.checkpoint import save_checkpoint
@@ -108,7 +108,7 @@ class PolicyStage:
         )
         heads = {name: tensor for name, tensor in state.items() if not name.startswith("network.")}
         if heads:
-            save_heads(folder / HEADS, heads, self._maker.waypoints)
+            save_with_grid(folder / HEADS, heads, self._maker.waypoints)
 
 
 def policy_stage(

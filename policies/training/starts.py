@@ -86,16 +86,17 @@ LACKS = {
 """What the models this family builds on lack, by the most telling part that each of them has."""
 
 
-def save_heads(path: Path, heads: Mapping[str, Tensor], waypoints: Waypoints | None) -> None:
-    """Write goal heads with the grid on which they tell waypoints. Raises ValueError without one."""
+def save_with_grid(path: Path, weights: Mapping[str, Tensor], waypoints: Waypoints | None) -> None:
+    """Write weights, goal heads among them, with the grid on which those tell waypoints. Raises ValueError without
+    one."""
     if waypoints is None:
         raise ValueError("goal heads tell waypoints")
     grid = torch.from_numpy(np.stack([waypoints.low, waypoints.high]))
-    save_file({**{name: tensor.contiguous() for name, tensor in heads.items()}, GRID: grid}, path)
+    save_file({**{name: tensor.contiguous() for name, tensor in weights.items()}, GRID: grid}, path)
 
 
-def load_heads(path: Path, what: str) -> tuple[dict[str, Tensor], Waypoints]:
-    """What `save_heads` has written. Raises PolicyError where it cannot be read or has no grid."""
+def load_with_grid(path: Path, what: str) -> tuple[dict[str, Tensor], Waypoints]:
+    """What `save_with_grid` has written. Raises PolicyError where it cannot be read or has no grid."""
     try:
         state = load_file(path)
     except (OSError, SafetensorError) as error:
@@ -113,7 +114,7 @@ def read_heads(folder: Path, training: PolicyTraining) -> Waypoints | None:
     mine = {name: head for name, head in training.named_children() if isinstance(head, GoalHead)}
     if not mine or not (folder / HEADS).is_file():
         return None
-    state, grid = load_heads(folder / HEADS, f"start {folder}")
+    state, grid = load_with_grid(folder / HEADS, f"start {folder}")
     for name, head in mine.items():
         inner = {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
         if inner:
@@ -124,7 +125,7 @@ def read_heads(folder: Path, training: PolicyTraining) -> Waypoints | None:
 def read_grounding(folder: Path, vlm: nn.Module, goals: Sequence[nn.Module | None]) -> Waypoints:
     """Fill the vision-language part, and the goal heads there are, from a grounding stage's folder. The grid on which
     those heads tell waypoints."""
-    state, grid = load_heads(folder / GROUNDING, f"grounding {folder}")
+    state, grid = load_with_grid(folder / GROUNDING, f"grounding {folder}")
     parts = {"vlm": vlm, **{f"goal{i}": goal for i, goal in enumerate(goals) if goal is not None}}
     for name, part in parts.items():
         prefix = "vlm." if name == "vlm" else "goal."

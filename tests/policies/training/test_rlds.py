@@ -32,10 +32,16 @@ def dataset(tmp_path: Path) -> Path:
 
 
 def test_a_recorded_episode_survives_the_disk_whole(tmp_path: Path) -> None:
-    for episode in (recorded(3), recorded(4, actions=None, kind="play", state=None, state_names=())):
+    astray = recorded(5, off_course=np.arange(len(recorded(5))) < 2)
+    for episode in (recorded(3), recorded(4, actions=None, kind="play", state=None, state_names=()), astray):
         found = read_episode(write_episode(episode, tmp_path))
         for name in vars(episode):
             np.testing.assert_equal(getattr(found, name), getattr(episode, name), err_msg=name)
+
+
+def test_parts_of_an_episode_have_one_length() -> None:
+    with pytest.raises(DemoError, match=r"one length, \d+ steps, were .*'off_course': 3"):
+        recorded(1, off_course=np.zeros(3, dtype=bool))
 
 
 def test_any_rlds_tool_reads_what_is_written(dataset: Path) -> None:

@@ -318,7 +318,8 @@ def test_calls_between_those_that_are_remembered_look_into_memory_and_leave_it_a
         for call, frame in enumerate(frames):
             one.act([ActRequest(which, call, observation(which, frame))])
         slot = one._sessions.of(which).slot
-        kept.append([[part[slot].clone() for part in (s.entries, s.times, s.count)] for s in one._stores.values()])  # type: ignore[attr-defined]
+        stores = one._stores.values()  # type: ignore[attr-defined] # of the families that remember
+        kept.append([[part[slot].clone() for part in (s.entries, s.times, s.count)] for s in stores])
         one.end([which])
     for mine, other in zip(*kept, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(mine, other, strict=True))
