@@ -25,8 +25,8 @@ $(VENV)/.installed: pyproject.toml
 eval: setup
 	$(BIN)/memvla run suite=lab_general,lab_memory,lab_imagination policy=expert,expert_memoryless,random \
 	  run.trials=10 run.dir=$(RUN)
-	$(BIN)/memvla run suite=lab_memory run.tasks=[remember_colour_3,remember_colour_5,press_order_marked] policy=cogact_lab,memoryvla_lab \
-	  run.trials=20 run.dir=$(RUN)_memory
+	$(BIN)/memvla run suite=lab_memory run.tasks=[remember_colour_3,remember_colour_5,press_order_marked] \
+	  policy=cogact_lab,memoryvla_lab,memoryvla_pp_lab run.trials=20 run.dir=$(RUN)_memory
 	$(BIN)/memvla run suite=lab_imagination run.tasks=[catch_puck] policy=cogact_lab,memoryvla_lab,memoryvla_pp_lab \
 	  run.trials=20 run.dir=$(RUN)_imagination
 
