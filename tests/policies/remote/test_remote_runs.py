@@ -113,12 +113,13 @@ def test_a_served_cogact_does_in_the_harness_what_it_does_in_process(serve, trut
 
 
 @pytest.fixture(scope="module")
-def shipped() -> Iterator[tuple[str, list[tuple[str, str, int, str]]]]:
-    """A server with the trained policy, which sees two cameras and reads proprioception; its records without one."""
+def shipped() -> Iterator[tuple[str, int, list[tuple[str, str, int, str]]]]:
+    """A server with the trained policy, which sees two cameras and reads proprioception; how many of its actions are
+    carried out a call; its records without a server."""
     suite = load_suite("lab_memory")
     built = compose_run([*TRAINED, "policy=memoryvla_lab"]).policies[0].build(context_of(suite))
     with running(build_app(built, suite, ServeSettings(window=4))) as url, TemporaryDirectory() as folder:
-        yield url, did(evaluate(Path(folder), "policy=memoryvla_lab", words=TRAINED))
+        yield url, built.spec.execute, did(evaluate(Path(folder), "policy=memoryvla_lab", words=TRAINED))
 
 
 @pytest.mark.parametrize(
@@ -135,9 +136,9 @@ def shipped() -> Iterator[tuple[str, list[tuple[str, str, int, str]]]]:
 def test_a_trained_policy_of_two_cameras_and_proprioception_is_driven_by_every_client(
     shipped, tmp_path: Path, protocol: str, path: str, chunk: int
 ) -> None:
-    url, truth = shipped
+    url, execute, truth = shipped
     told = [f"policy.protocol={protocol}", f"policy.url={url}{path}", f"policy.chunk={chunk}", "policy.state=true"]
-    told += [] if protocol == "vla_eval" else ["policy.execute=4"]
+    told += [] if protocol == "vla_eval" else [f"policy.execute={execute}"]
     records = evaluate(tmp_path, "policy=remote", *told, "policy.cameras=[front,wrist]", words=TRAINED)
     assert did(records) == truth, [record.cause for record in records]
 
