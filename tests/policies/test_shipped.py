@@ -62,8 +62,15 @@ def test_nothing_to_remember_and_a_real_grasp(tmp_path: Path) -> None:
     assert sum(record.success_once for record in played(tmp_path, "cogact_lab", *words)) > 8
 
 
+@pytest.mark.timeout(600)
+def test_imagination_tells_where_the_puck_will_land(tmp_path: Path) -> None:
+    """162 of 200 on the card: 15 or fewer of 30 would come once in eight thousand."""
+    words = ("suite=lab_imagination", "run.tasks=[catch_puck]", "run.trials=30")
+    assert sum(record.success_once for record in played(tmp_path, "memoryvla_pp_lab", *words)) > 15
+
+
 def test_training_goes_on_from_what_is_shipped() -> None:
     starts = WEIGHTS["memoryvla_lab"].parent / "starts"
     with pytest.raises(Exception, match="no RLDS dataset"):  # all else is in order before the data are read
         policy_stage(family="memoryvla_pp", data=["nowhere"], world=str(starts / "world"))
-    assert all((starts / name / GROUNDING).is_file() for name in ("grounding", "grounding_memory"))
+    assert all((starts / name / GROUNDING).is_file() for name in ("grounding", "grounding_memory", "foresight"))
