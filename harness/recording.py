@@ -32,6 +32,9 @@ from policies.training.episodes import Episode, encode_png, write_episode
 from policies.training.windows import waypoints_of
 from suites.protocol import load_suite
 
+TOLD = ("cue", "due")
+"""What a simulator may tell of a frame for the labels: the place that its cue is about, whose turn may come later, and
+the one where the hand would have to act if it could now."""
 OPEN_IS_ONE = Gripper(open=1.0, closed=0.0)
 """The gripper of recorded actions, as the whole family trains on it."""
 
@@ -57,17 +60,12 @@ class Disturbance:
         return self.noise > 0 or self.off_course > 0
 
 
-def _waypoints(
-    state: Floats, actions: Floats, cues: Sequence[Floats], off_course: npt.NDArray[np.bool_] | None
-) -> Floats:
-    """What each frame says of where to go, float32 [T, 3]: where the hand acts next, or, while a cue is shown, the
-    place that this cue is about, whose turn may come later (`cues`: [3] a frame, NaN for none; empty: the simulator
-    does not tell)."""
-    found = waypoints_of(state, actions, off_course)
-    if cues:
-        shown = np.array(cues, dtype=np.float32)
-        found = np.where(np.isfinite(shown), shown, found)
-    return found
+def _told(found: Floats, told: Sequence[Floats]) -> Floats:
+    """Places [T, 3], and in their stead those that the simulator told: [3] a frame, NaN for none; empty: it tells none."""
+    if not told:
+        return found
+    better = np.array(told, dtype=np.float32)
+    return np.where(np.isfinite(better), better, found)
 
 
 class Drift:
@@ -147,7 +145,7 @@ class Session:
     pictures: dict[str, list[bytes]] = field(default_factory=dict)
     state: list[Floats] = field(default_factory=list)
     actions: list[Floats] = field(default_factory=list)
-    cues: list[Floats] = field(default_factory=list)
+    told: dict[str, list[Floats]] = field(default_factory=lambda: {name: [] for name in TOLD})
     executed: list[Floats] = field(default_factory=list)
     instructions: list[str] = field(default_factory=list)
     timesteps: list[int] = field(default_factory=list)
@@ -353,8 +351,9 @@ class RecordingPolicy(Policy):
             session.state.append(np.array(seen.state, dtype=np.float32))
         if label is not None:
             session.actions.append(label)
-        if seen.privileged is not None and "cue" in seen.privileged:
-            session.cues.append(seen.privileged["cue"])
+        for name in TOLD:
+            if seen.privileged is not None and name in seen.privileged:
+                session.told[name].append(seen.privileged[name])
         session.executed.append(done)
         session.off_course.append(pushing)
         session.instructions.append(session.instruction)
@@ -410,9 +409,11 @@ class RecordingPolicy(Policy):
             timesteps=np.array(session.timesteps, dtype=np.int32),
             off_course=np.array(session.off_course) if self._disturbance.off_course_recorded else None,
         )
-        if whole.state is None or whole.actions is None or not (self._first_frame or session.cues):
+        cues, due = session.told["cue"], session.told["due"]
+        if whole.state is None or whole.actions is None or not (self._first_frame or cues):
             return whole
-        whole = replace(whole, waypoints=_waypoints(whole.state, whole.actions, session.cues, whole.off_course))
+        acts = _told(waypoints_of(whole.state, whole.actions, whole.off_course), due)
+        whole = replace(whole, waypoints=_told(acts, cues), due=acts if due else None)
         return whole.select(np.array([0])) if self._first_frame else whole
 
     def live(self) -> int:

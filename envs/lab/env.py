@@ -81,8 +81,8 @@ class LabEnv(VLAEnv):
 
     def privileged(self) -> dict[str, npt.NDArray[Any]]:
         locked = np.array([float(self.trial.locked())])
-        own = {"hand": self.world.hand.pose(), "locked": locked, "cue": self.trial.cue()}
-        return {**own, **self.trial.privileged()}
+        labels = {"cue": self.trial.cue(), "due": self.trial.due()}
+        return {"hand": self.world.hand.pose(), "locked": locked, **labels, **self.trial.privileged()}
 
     def metrics(self) -> dict[str, float]:
         return {} if self._trial is None else self._trial.metrics()

@@ -66,12 +66,18 @@ class Trial:
 
     def privileged(self) -> dict[str, npt.NDArray[Any]]:
         """What a perfect observer of the present picture would know: float arrays. No hidden target, no inside of
-        opaque things, no count of what was done. The environment adds `hand` [8], `locked` [1] and `cue` [3]."""
+        opaque things, no count of what was done. The environment adds `hand` [8] and `locked` [1], and for the labels
+        of demonstrations `cue` [3] and `due` [3], which no expert steers by."""
         raise NotImplementedError
 
     def cue(self) -> Vector:
         """The place [3] (metres, in the world's frame) that what is shown now is about: where the hand must act because
-        of it, sooner or later. NaN while nothing is shown. For the labels of demonstrations; no expert steers by it."""
+        of it, sooner or later. NaN while nothing is shown."""
+        return np.full(3, np.nan)
+
+    def due(self) -> Vector:
+        """The place [3] where the hand would have to act if it could now, seen or not, while things move that it waits
+        for: where it acts in the end is another place, and nobody can know it yet. NaN: it is the same place."""
         return np.full(3, np.nan)
 
     def hidden(self) -> Iterable[tuple[str, npt.ArrayLike | str]]:

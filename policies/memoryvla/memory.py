@@ -144,16 +144,22 @@ class RetrievalBlock(nn.Module):
     def forward(self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor, kept: Tensor | None = None) -> Tensor:
         """query [B, Q, D]; keys (with time codes) and values (bare) [B, M, D]; mask [B, 1 or Q, M], True: visible;
         kept bool [B, heads, Q, M]: attention weights that are not dropped (None: as `dropout` says in training)."""
-        q, k, v = (
-            x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for x in (self.q_proj(query), self.k_proj(keys), self.v_proj(values))
-        )
+        return self.attend(query, self.k_proj(keys), self.v_proj(values), mask, kept)
+
+    def attend(
+        self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None, kept: Tensor | None = None
+    ) -> Tensor:
+        """The same of keys and values that are projected already [B, M, D]; mask None: all are visible."""
+        q, k, v = (x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (self.q_proj(query), keys, values))
+        where = None if mask is None else mask[:, None]
         if kept is None:
             drop = self.dropout if self.training else 0.0
-            found = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None], dropout_p=drop)
+            found = functional.scaled_dot_product_attention(q, k, v, attn_mask=where, dropout_p=drop)
         else:
             scores = (q @ k.transpose(-1, -2)) / q.shape[-1] ** 0.5
-            share = scores.masked_fill(~mask[:, None], float("-inf")).softmax(-1)
+            if where is not None:
+                scores = scores.masked_fill(~where, float("-inf"))
+            share = scores.softmax(-1)
             found = (share * kept / (1 - self.dropout)) @ v
         hidden = self.attn_norm(query + found.transpose(1, 2).flatten(2))
         out: Tensor = self.ffn_norm(hidden + self._feed(hidden))
@@ -336,12 +342,27 @@ class MemoryBank(nn.Module):
         Where memories are the raw frames and all of them fit (T <= L) the T frames run in parallel under a causal
         mask; otherwise one after another.
         """
-        if self.config.write == "raw" and tokens.shape[1] <= self.config.length and self.config.when_empty == "current":
-            return self._train_parallel(tokens, times)
+        if tokens.shape[1] <= self.config.length and self.config.when_empty == "current":
+            return (self._train_parallel if self.config.write == "raw" else self._train_turns)(tokens, times)
         store = MemoryStore(self.config, len(tokens), tokens.device, tokens.dtype)
         slots = torch.arange(len(tokens), device=tokens.device)
         frames = zip(tokens.unbind(1), times.unbind(1), strict=True)
         return torch.stack([self(frame, at, store, slots) for frame, at in frames], dim=1)
+
+    def _train_turns(self, tokens: Tensor, times: Tensor) -> Tensor:
+        """One frame after another where nothing is consolidated: each entry's keys and values are projected once."""
+        codes = self.timestep_encoder(times) if self.config.time_encoding else tokens.new_zeros((*times.shape, 1))
+        fused = [self._fuse(tokens[:, 0], tokens[:, 0])]
+        known: list[tuple[list[Tensor], list[Tensor]]] = [([], []) for _ in self.retrieval_blocks]
+        for turn in range(1, tokens.shape[1]):
+            entry = fused[-1].detach()
+            found = tokens[:, turn]
+            for block, (keys, values) in zip(self.retrieval_blocks, known, strict=True):
+                keys.append(block.k_proj(entry + codes[:, turn - 1, None]))
+                values.append(block.v_proj(entry))
+                found = block.attend(found, torch.cat(keys, 1), torch.cat(values, 1))
+            fused.append(self._fuse(tokens[:, turn], found))
+        return torch.stack(fused, dim=1)
 
     def _train_parallel(self, tokens: Tensor, times: Tensor) -> Tensor:
         steps, count = tokens.shape[1], tokens.shape[2]

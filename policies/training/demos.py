@@ -33,8 +33,10 @@ class Demo:
     [T, D] or None; actions: the labels float32 [T, 7] in the units of the data, gripper 1 open and 0 closed (None: a
     video without labels, for the world model only); dataset: key of its statistics; waypoints: what each frame itself
     says of where to go, float32 [T, 3] metres: the place its cue is about, else where the hand acts next (None: not
-    recorded, `next_waypoints` tells); off_course: bool [T], where random motion drove, or a learner that is taken over
-    from (None: nowhere). A label there answers one state of a path that others took: it begins no plan.
+    recorded, `next_waypoints` tells); due: where the hand acts next as far as it can be known by then, float32 [T, 3]
+    metres: while it waits and things move, where it would have to act now (None: not recorded); off_course: bool [T],
+    where random motion drove, or a learner that is taken over from (None: nowhere). A label there answers one state of
+    a path that others took: it begins no plan.
     """
 
     dataset: str
@@ -45,11 +47,12 @@ class Demo:
     state: Floats | None
     actions: Floats | None
     waypoints: Floats | None = None
+    due: Floats | None = None
     off_course: npt.NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         lengths = {f"camera {name!r}": len(video) for name, video in self.pictures.items()}
-        for name in ("state", "actions", "waypoints", "off_course"):
+        for name in ("state", "actions", "waypoints", "due", "off_course"):
             rows = getattr(self, name)
             if rows is not None:
                 lengths[name] = len(rows)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from envs.spec import ActionSpec, Floats, Gripper, Image, Rotation
 from policies.training.demos import DemoError
 
-OPTIONAL = ("state", "actions", "waypoints", "off_course")
+OPTIONAL = ("state", "actions", "waypoints", "due", "off_course")
 """Arrays [T, ...] that not every episode has."""
 Keep = npt.NDArray[np.bool_] | npt.NDArray[np.integer[Any]]
 
@@ -29,7 +29,8 @@ class Episode:
     in the convention `action` (None: a video without labels); executed: what was carried out, same convention;
     instructions: the sentence in force at each step; timesteps: environment steps taken before each, int32 [T].
     waypoints: as in `Demo`, float32 [T, 3], where the simulator tells of its cues or only the beginning is recorded;
-    off_course: as in `Demo`, bool [T], where steps off course are recorded.
+    due: as in `Demo`, float32 [T, 3], where the simulator tells; off_course: as in `Demo`, bool [T], where steps off
+    course are recorded.
     kind: `demonstration`, `relabelled` (a learner acted, the expert labelled) or `play` (nobody labelled); seed,
     scene_seed: of the run and of the scene; pushed: steps at its start (or after its cue) that random motion drove.
     """
@@ -51,6 +52,7 @@ class Episode:
     executed: Floats
     timesteps: npt.NDArray[np.int32]
     waypoints: Floats | None = None
+    due: Floats | None = None
     off_course: npt.NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
@@ -77,6 +79,7 @@ class Episode:
             executed=self.executed[rows],
             timesteps=self.timesteps[rows],
             waypoints=None if self.waypoints is None else self.waypoints[rows],
+            due=None if self.due is None else self.due[rows],
             off_course=None if self.off_course is None else self.off_course[rows],
         )
 
@@ -158,6 +161,7 @@ def _assemble(parts: Mapping[str, npt.NDArray[Any]]) -> Episode:
         executed=parts["executed"],
         timesteps=parts["timesteps"],
         waypoints=parts.get("waypoints"),
+        due=parts.get("due"),
         off_course=parts.get("off_course"),
     )
 

@@ -36,6 +36,7 @@ class Plain:
     state: Floats | None
     actions: Floats | None
     waypoints: Floats | None = None
+    due: Floats | None = None
     off_course: npt.NDArray[np.bool_] | None = None
 
 
@@ -46,7 +47,7 @@ Steps = dict[str, Any]
 @dataclass(frozen=True)
 class Layout:
     """cameras: our name -> path of the pictures in a step; language: path of the sentence; state: path or "" (not
-    used); action: path of the stored action; waypoint, off_course: path or ""; change: what is done to the steps
+    used); action: path of the stored action; waypoint, due, off_course: path or ""; change: what is done to the steps
     first (`action` is set by it where `action` is a dict)."""
 
     cameras: Mapping[str, str]
@@ -54,6 +55,7 @@ class Layout:
     state: str = ""
     action: str = "action"
     waypoint: str = ""
+    due: str = ""
     off_course: str = ""
     change: Callable[[Steps], Steps] | None = None
 
@@ -74,6 +76,7 @@ class Layout:
         sentences = [_text(sentence) for sentence in np.atleast_1d(_at(steps, self.language, where, b""))]
         state = _at(steps, self.state, where) if self.state else None
         waypoints = _at(steps, self.waypoint, where) if self.waypoint else None
+        due = _at(steps, self.due, where) if self.due else None
         astray = _at(steps, self.off_course, where) if self.off_course else None
         films = {name: _at(steps, path, where) for name, path in self.cameras.items()}
         length = len(next(iter(films.values())))
@@ -89,6 +92,7 @@ class Layout:
                 state=None if state is None else np.asarray(state[begin:end], dtype=np.float32),
                 actions=None if actions is None else actions[begin:end],
                 waypoints=None if waypoints is None else np.asarray(waypoints[begin:end], dtype=np.float32),
+                due=None if due is None else np.asarray(due[begin:end], dtype=np.float32),
                 off_course=None if astray is None else np.asarray(astray[begin:end], dtype=bool),
             )
 
@@ -131,8 +135,8 @@ def own_layout(names: set[str]) -> Layout:
     films = sorted(name for name in names if name.startswith("observation/image_"))
     cameras = {name.removeprefix("observation/image_"): name for name in films}
     state = "observation/state" if "observation/state" in names else ""
-    waypoint, off_course = (name if name in names else "" for name in ("waypoint", "off_course"))
-    return Layout(cameras, state=state, waypoint=waypoint, off_course=off_course)
+    labels = {name: name for name in ("waypoint", "due", "off_course") if name in names}
+    return Layout(cameras, state=state, **labels)
 
 
 # ---------------------------------------------------------------------- public datasets (specification, 4.4)

@@ -169,6 +169,7 @@ def _demo(plain: Plain, pictures: Mapping[str, Pictures | Film]) -> Demo:
         plain.state,
         plain.actions,
         plain.waypoints,
+        plain.due,
         plain.off_course,
     )
 

@@ -1,10 +1,10 @@
 """Recorded episodes as an RLDS dataset that any RLDS tool reads (`tfds.builder_from_directory(FOLDER)`).
 
 Layout of one example (https://github.com/google-research/rlds): `steps`, each with observation (`image_CAMERA`,
-`state`), action, waypoint (where the simulator tells of its cues, or only the beginning is recorded), off_course
-(where such steps are recorded), language_instruction, is_first, is_last, is_terminal, reward, discount, timestep; and
-`episode_metadata`. Beside the dataset lies `collection.json`: which scenes are in it and how many episodes were left
-out.
+`state`), action, waypoint (where the simulator tells of its cues, or only the beginning is recorded), due (where the
+simulator tells), off_course (where such steps are recorded), language_instruction, is_first, is_last, is_terminal,
+reward, discount, timestep; and `episode_metadata`. Beside the dataset lies `collection.json`: which scenes are in it
+and how many episodes were left out.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ STAGING = ".staging"
 WAYPOINT = (
     "what the frame itself says of where to go, metres: the place its cue is about, else where the hand acts next"
 )
+DUE = "where the hand acts next, metres; while it waits and things move, where it would have to act now"
 OFF_COURSE = "whether random motion, or a learner that is taken over from, drove this step"
 DESCRIPTION = (
     "Robot episodes recorded with memvla-bench. Motion and gripper of `action` are described by `action_spec` in "
@@ -47,7 +48,8 @@ DESCRIPTION = (
 @dataclass(frozen=True)
 class Shape:
     """What all episodes of one dataset share: pictures by camera [H, W, 3], numbers of state and action, the action
-    convention, whether there are labels, and whether each step names the next waypoint and says if it is off course."""
+    convention, whether there are labels, and whether each step names a waypoint, what is due, and whether it is off
+    course."""
 
     cameras: Mapping[str, tuple[int, int, int]]
     state: tuple[str, ...]
@@ -55,6 +57,7 @@ class Shape:
     actions: int
     labelled: bool
     waypoints: bool = False
+    due: bool = False
     off_course: bool = False
 
     @classmethod
@@ -68,12 +71,12 @@ class Shape:
         states = 0 if episode.state is None else episode.state.shape[1]
         names = episode.state_names if len(episode.state_names) == states else tuple(f"s{i}" for i in range(states))
         spec = json.loads(json.dumps(asdict(episode.action)))
-        said = (getattr(episode, name) is not None for name in ("actions", "waypoints", "off_course"))
+        said = (getattr(episode, name) is not None for name in ("actions", "waypoints", "due", "off_course"))
         return cls(sizes, names, spec, episode.executed.shape[1], *said)
 
     def as_json(self) -> dict[str, Any]:
         data: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        for name in ("waypoints", "off_course"):  # datasets from before there were any do not mention them
+        for name in ("waypoints", "due", "off_course"):  # datasets from before there were any do not mention them
             if not data[name]:
                 del data[name]
         return data
@@ -115,6 +118,8 @@ def features_of(shape: Shape) -> Any:
         steps["action"] = feature.Tensor(shape=(shape.actions,), dtype=np.float32, doc="what the demonstrator would do")
     if shape.waypoints:
         steps["waypoint"] = feature.Tensor(shape=(3,), dtype=np.float32, doc=WAYPOINT)
+    if shape.due:
+        steps["due"] = feature.Tensor(shape=(3,), dtype=np.float32, doc=DUE)
     if shape.off_course:
         steps["off_course"] = scalar(np.bool_, doc=OFF_COURSE)
     text, number = feature.Text(), scalar(np.int64)
@@ -169,6 +174,8 @@ def example_of(finished: Finished) -> dict[str, Any]:
             step["action"] = episode.actions[t]
         if episode.waypoints is not None:
             step["waypoint"] = episode.waypoints[t]
+        if episode.due is not None:
+            step["due"] = episode.due[t]
         if episode.off_course is not None:
             step["off_course"] = episode.off_course[t]
         steps.append(step)

@@ -159,8 +159,11 @@ def next_waypoints(demo: Demo) -> Floats:
 
     The hand acts where the gripper's command turns over, where the tip was lowest between two rises, and at the end
     (next-keyframe targets, after James and Davison 2022, whose keyframes are found in like manner), but not while it is
-    driven off course. Known in hindsight only, so it says in the frame that shows a cue where that cue will lead.
+    driven off course. Known in hindsight only, so it says in the frame that shows a cue where that cue will lead. While
+    things move that the hand waits for, hindsight tells what nobody can know yet: `due`, where recorded, tells better.
     """
+    if demo.due is not None:
+        return demo.due
     if demo.beginning and demo.waypoints is not None:
         return demo.waypoints
     if demo.state is None or demo.actions is None:

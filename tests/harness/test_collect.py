@@ -19,7 +19,7 @@ from policies.training.demos import Demo, DemoError
 from policies.training.rlds import read_demos
 from policies.training.rlds_writing import read_collection
 from policies.training.tfds import load_tfds
-from policies.training.windows import next_waypoints, shown_waypoints
+from policies.training.windows import next_waypoints, shown_waypoints, waypoints_of
 from reports.manifest import ManifestError
 from reports.records import RecordStore
 from suites.protocol import load_suite
@@ -309,13 +309,32 @@ def test_a_first_frame_knows_where_the_hand_acts_next(tmp_path: Path, monkeypatc
         assert np.linalg.norm(found[0] - demo.state[0, :3]) > 0.05, "it names a place to go to"
 
 
+def test_a_moving_ball_is_told_where_it_is_and_not_where_it_ends(tmp_path: Path) -> None:
+    words = ("suite=lab_memory", "policy=expert", "collect.tasks=[shell_game]", "cluster=inline", "collect.trials=4")
+    assert run(tmp_path / "d", *words) == 0
+    for demo in read_demos(tmp_path / "d"):
+        assert demo.state is not None
+        assert demo.actions is not None
+        assert demo.due is not None
+        assert np.array_equal(next_waypoints(demo), demo.due)
+        assert np.array_equal(shown_waypoints(demo), demo.due), "the frames that show it show it where it is"
+        final = waypoints_of(demo.state, demo.actions)
+        locked = np.flatnonzero(np.abs(np.diff(demo.state[:, :3], axis=0)).max(1) > 1e-3)[0]
+        there = np.linalg.norm(demo.due - final, axis=1) < 0.04
+        assert not there[:locked].all(), "it is swapped at least once"
+        assert there[locked:].all()
+        assert np.linalg.norm(np.diff(demo.due[:locked], axis=0), axis=1).max() < 0.06, "it moves and does not jump"
+
+
 def test_a_frame_with_a_cue_says_where_the_cue_leads_even_where_others_come_first(tmp_path: Path) -> None:
     words = ("suite=lab_memory", "policy=expert", "collect.tasks=[press_order]", "cluster=inline", "collect.trials=1")
     assert run(tmp_path / "d", *words) == 0
     (demo,) = read_demos(tmp_path / "d")
     assert demo.waypoints is not None
     assert demo.state is not None
+    assert demo.actions is not None
     assert not demo.beginning
+    assert np.array_equal(next_waypoints(demo), waypoints_of(demo.state, demo.actions)), "hindsight tells what is due"
     goes, shown = next_waypoints(demo), shown_waypoints(demo)
     assert np.array_equal(shown, demo.waypoints)
     changes = np.flatnonzero((np.diff(goes, axis=0) != 0).any(1)) + 1

@@ -118,6 +118,10 @@ class ShellGame(Trial):
         cups[:, 2] += [self.world.stand(f"button{i}")[2] for i in range(COUNT)]
         return {"cups": cups, "ball": ball}
 
+    def due(self) -> Vector:
+        """Where the ball is now, until the hand is free."""
+        return self.cups.pressed(self.goal) if self.clock < self.free else super().due()
+
     def hidden(self) -> list[tuple[str, npt.ArrayLike | str]]:
         timing = np.array([self.show, self.start, self.still, self.free])
         swaps = np.array([[*pair, side] for pair, side in zip(self.pairs, self.sides, strict=True)])

@@ -131,6 +131,22 @@ def test_a_cue_is_the_place_of_what_is_shown_and_nothing_else(env: LabEnv) -> No
     assert np.isnan(env.privileged()["cue"]).all()
 
 
+def test_what_is_due_in_the_shell_game_is_the_cup_over_the_ball_until_the_hand_is_free(env: LabEnv) -> None:
+    env.reset(seed=0, options={"task": "shell_game", "trial": 3})
+    places = []
+    while env.trial.locked():
+        seen = env.privileged()
+        places.append(seen["due"])
+        assert np.array_equal(seen["due"][:2], seen["cups"][env.trial.goal, :2])  # type: ignore[attr-defined]
+        if np.isfinite(seen["ball"]).all():
+            assert np.array_equal(seen["due"][:2], seen["ball"][:2])
+        env.step_chunk(np.zeros((1, 7)))
+    assert np.linalg.norm(np.ptp(places, axis=0)) > 0.1, "this ball moves"
+    assert np.isnan(env.privileged()["due"]).all()
+    env.reset(seed=0, options={"task": "press_order", "trial": 3})
+    assert np.isnan(env.privileged()["due"]).all()
+
+
 def test_press_order_ends_at_the_first_press_out_of_order(env: LabEnv) -> None:
     env.reset(seed=0, options={"task": "press_order", "trial": 0})
     script = LabScript("press_order", env.instruction(), env.env_spec)

@@ -226,13 +226,15 @@ def test_dropout_acts_in_training_only() -> None:
         assert not torch.equal(bank.train_episodes(tokens, times), bank.train_episodes(tokens, times))
 
 
+@pytest.mark.parametrize("changes", [{}, {"write": "fused"}, {"write": "fused", "time_encoding": False}], ids=str)
 @pytest.mark.parametrize("steps", [1, 4, 5])
-def test_parallel_training_equals_frame_after_frame(steps: int) -> None:
-    bank = bank_of(BASE)
+def test_training_on_whole_pieces_equals_frame_after_frame(steps: int, changes: dict[str, Any]) -> None:
+    config = replace(BASE, **changes)
+    bank = bank_of(config)
     tokens = torch.randn(3, steps, 3, 16, dtype=torch.float64).requires_grad_()
     bank.double()
     times = torch.randint(0, 50, (3, steps)).sort(1).values
-    store = MemoryStore(BASE, 3, "cpu", torch.float64)
+    store = MemoryStore(config, 3, "cpu", torch.float64)
     slots = torch.arange(3)
     slow = torch.stack([bank(tokens[:, i], times[:, i], store, slots) for i in range(steps)], 1)
     fast = bank.train_episodes(tokens, times)
