@@ -61,7 +61,7 @@ class Disturbance:
 
 
 def _told(found: Floats, told: Sequence[Floats]) -> Floats:
-    """Places [T, 3], and in their stead those that the simulator told: [3] a frame, NaN for none; empty: it tells none."""
+    """Places [T, 3], and in their stead those that the simulator told, [3] a frame (NaN: none; empty: of no frame)."""
     if not told:
         return found
     better = np.array(told, dtype=np.float32)
