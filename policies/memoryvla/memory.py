@@ -10,6 +10,7 @@ Shapes: B requests, S slots, L entries kept, N tokens an entry, D channels.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -353,11 +354,11 @@ class MemoryBank(nn.Module):
         """One frame after another where nothing is consolidated: each entry's keys and values are projected once."""
         codes = self.timestep_encoder(times) if self.config.time_encoding else tokens.new_zeros((*times.shape, 1))
         fused = [self._fuse(tokens[:, 0], tokens[:, 0])]
-        known: list[tuple[list[Tensor], list[Tensor]]] = [([], []) for _ in self.retrieval_blocks]
+        known: list[tuple[Any, list[Tensor], list[Tensor]]] = [(block, [], []) for block in self.retrieval_blocks]
         for turn in range(1, tokens.shape[1]):
             entry = fused[-1].detach()
             found = tokens[:, turn]
-            for block, (keys, values) in zip(self.retrieval_blocks, known, strict=True):
+            for block, keys, values in known:
                 keys.append(block.k_proj(entry + codes[:, turn - 1, None]))
                 values.append(block.v_proj(entry))
                 found = block.attend(found, torch.cat(keys, 1), torch.cat(values, 1))

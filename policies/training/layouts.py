@@ -135,8 +135,8 @@ def own_layout(names: set[str]) -> Layout:
     films = sorted(name for name in names if name.startswith("observation/image_"))
     cameras = {name.removeprefix("observation/image_"): name for name in films}
     state = "observation/state" if "observation/state" in names else ""
-    labels = {name: name for name in ("waypoint", "due", "off_course") if name in names}
-    return Layout(cameras, state=state, **labels)
+    waypoint, due, off_course = (name if name in names else "" for name in ("waypoint", "due", "off_course"))
+    return Layout(cameras, state=state, waypoint=waypoint, due=due, off_course=off_course)
 
 
 # ---------------------------------------------------------------------- public datasets (specification, 4.4)
