@@ -65,7 +65,7 @@ Words are key=value; all but these are options of the recipe's stage (see its fi
   [bold]train.dir[/]                   folder of the training
   [bold]train.updates[/]               of the weights, in all
   [bold]train.lr[/], .betas, .weight_decay, .clip, .ema      of AdamW; largest gradient; decay of averaged weights
-  [bold]train.schedule[/]=constant|cosine, .warmup, .lr_final
+  [bold]train.schedule[/]=constant|cosine, .warmup, .cooldown, .lr_final
   [bold]train.device[/], .precision, .activations=keep|language|blocks, .threads
   [bold]train.processes[/], .shard_over, .accumulate, .address   several GPUs with Ray Train and FSDP2; parts of a batch
   [bold]train.state_every[/], .state_minutes   when the state is written from which a training is resumed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,6 +30,9 @@ FREE = (
     "evaluate",
 )
 """Options that change no update, so that a resume may have others."""
+
+LENGTH = ("updates", "cooldown", "lr_final")
+"""Options that change no update made before a `constant` rate begins to fall."""
 
 
 class TrainingError(PolicyError):
@@ -64,7 +68,9 @@ class TrainOptions:
     dir: folder of the training; one that holds a state is resumed. updates: of the weights, in all.
 
     lr, betas, weight_decay: of AdamW; weight decay is for matrices, not for norms and biases. schedule: `constant`, or
-    `cosine` down to `lr * lr_final` at the last update; warmup: updates over which the rate first rises linearly.
+    `cosine` down to `lr * lr_final` at the last update; warmup: updates over which the rate first rises linearly;
+    cooldown: share of the updates, the last ones, over which a `constant` rate falls linearly to `lr * lr_final` (as
+    Hägele et al. 2024).
     clip: largest norm of the gradient (0: not clipped). ema: decay of an average of the weights, which is what
     checkpoints then hold (0: none); it starts fast, as min(ema, (1 + u) / (10 + u)) at update u.
 
@@ -89,6 +95,7 @@ class TrainOptions:
     weight_decay: float = 0.0
     schedule: str = "constant"
     warmup: int = 0
+    cooldown: float = 0.0
     lr_final: float = 0.0
     clip: float = 1.0
     ema: float = 0.0
@@ -120,6 +127,10 @@ class TrainOptions:
             at_least(f"train.{name}", getattr(self, name), 0)
         if not self.lr > 0:
             raise TrainingError(f"train.lr must be above 0, was {self.lr}")
+        if self.cooldown and self.schedule != "constant":
+            raise TrainingError(f"train.cooldown belongs to schedule=constant: {self.schedule} falls by itself")
+        if not 0 <= self.cooldown <= 1:
+            raise TrainingError(f"train.cooldown is a share of the updates, 0 ... 1, was {self.cooldown}")
         if not 0 <= self.ema < 1:
             raise TrainingError(f"train.ema is a decay in [0, 1), 0 for none; was {self.ema}")
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
@@ -141,12 +152,18 @@ def train_options(data: Mapping[str, Any]) -> TrainOptions:
     return from_data(TrainOptions, data, "train")
 
 
-def fixed(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What a resume must share with the training it goes on with, as flat keys: all but the options that are FREE,
-    and but the number of updates where the schedule does not depend on it."""
+def steady(config: Mapping[str, Any], update: int) -> bool:
+    """Whether the learning rates of the updates before this one do not depend on how many there are in all."""
     options = train_options(config["train"])
-    train = dataclasses.asdict(options)
-    free = {*FREE, *(("updates", "lr_final") if options.schedule == "constant" else ())}
+    falls = options.updates * (1 - options.cooldown) if options.cooldown else math.inf
+    return options.schedule == "constant" and update <= falls
+
+
+def fixed(config: Mapping[str, Any], *, any_length: bool = False) -> dict[str, Any]:
+    """What a resume must share with the training it goes on with, as flat keys: all but the options that are FREE,
+    and with `any_length` but those of LENGTH."""
+    train = dataclasses.asdict(train_options(config["train"]))
+    free = {*FREE, *(LENGTH if any_length else ())}
     kept = {**config, "train": {name: value for name, value in train.items() if name not in free}}
     return dict(flat(kept))
 
@@ -154,7 +171,7 @@ def fixed(config: Mapping[str, Any]) -> dict[str, Any]:
 def free_options(config: Mapping[str, Any]) -> list[str]:
     """Names of the options a resume may change, as the command line has them."""
     options = train_options(config["train"])
-    names = [*(("updates",) if options.schedule == "constant" else ()), *FREE]
+    names = [*(LENGTH if options.schedule == "constant" else ()), *FREE]
     return [f"train.{name}" for name in names]
 
 

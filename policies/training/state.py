@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from policies.training.options import TrainingError, fixed, free_options
+from policies.training.options import TrainingError, fixed, free_options, steady
 
 FORMAT = "memvla-training-1"
 ABOUT = "state.json"
@@ -131,7 +131,9 @@ def _sync(path: Path) -> None:
 
 def same_training(kept: Kept, config: Mapping[str, Any]) -> None:
     """Raise TrainingError, listing the differences, if the state is of a training with another configuration."""
-    before, now = fixed(kept.about["config"]), fixed(config)
+    configs = (kept.about["config"], config)
+    any_length = all(steady(each, kept.update) for each in configs)
+    before, now = (fixed(each, any_length=any_length) for each in configs)
     differences = [
         f"  {name.removeprefix('options.')}: {before.get(name, NONE)!r} there, {now.get(name, NONE)!r} here"
         for name in sorted({*before, *now})

@@ -90,6 +90,16 @@ def test_more_updates_of_a_constant_schedule_go_on_as_if_asked_for_at_once(tmp_p
     assert same_weights(tmp_path / "twice", tmp_path / "once")
 
 
+def test_a_constant_rate_may_fall_at_last_until_it_has_begun_to(tmp_path: Path) -> None:
+    trained(tmp_path / "twice")
+    trained(tmp_path / "twice", "train.updates=20", "train.cooldown=0.4")
+    trained(tmp_path / "once", "train.updates=20", "train.cooldown=0.4")
+    assert table(tmp_path / "twice") == table(tmp_path / "once")
+    assert same_weights(tmp_path / "twice", tmp_path / "once")
+    with pytest.raises(TrainingError, match=r"train\.updates: 20 there, 24 here"):
+        trained(tmp_path / "twice", "train.updates=24", "train.cooldown=0.1")
+
+
 def test_another_length_of_a_cosine_schedule_is_refused(tmp_path: Path) -> None:
     trained(tmp_path, "train.schedule=cosine")
     with pytest.raises(TrainingError, match=r"train\.updates: 12 there, 13 here"):

@@ -34,6 +34,12 @@ def test_a_cosine_falls_as_torchs_does() -> None:
     assert learning_rate(options, 50) == pytest.approx(0.01)
 
 
+def test_a_constant_rate_falls_linearly_over_its_last_share() -> None:
+    options = TrainOptions(lr=1.0, updates=20, cooldown=0.2, lr_final=0.5)
+    rates = [learning_rate(options, update) for update in range(22)]
+    assert rates == pytest.approx([1.0] * 17 + [0.875, 0.75, 0.625, 0.5, 0.5])
+
+
 def test_an_average_forgets_the_start_at_first_and_reaches_its_decay() -> None:
     options = TrainOptions(ema=0.998)
     assert average_decay(options, 0) == 0.1
@@ -49,6 +55,8 @@ def test_an_average_forgets_the_start_at_first_and_reaches_its_decay() -> None:
         ({"evaluate": {"evry": 3}}, r"unknown train\.evaluate key 'evry'; did you mean every"),
         ({"evaluate": {"every": 3}}, r"name the suites, train\.evaluate\.suite"),
         ({"schedule": "linear"}, "must be one of constant, cosine"),
+        ({"cooldown": 300}, r"train\.cooldown is a share of the updates, 0 \.\.\. 1, was 300"),
+        ({"schedule": "cosine", "cooldown": 0.2}, r"train\.cooldown belongs to schedule=constant"),
         ({"updates": 0}, r"train\.updates must be 1 or more, was 0"),
         ({"updates": "many"}, r"train\.updates must be of type int"),
         ({"lr": 0}, r"train\.lr must be above 0"),
@@ -65,7 +73,7 @@ def test_a_wrong_option_is_refused_with_what_would_be_right(data: dict[str, obje
 def test_free_options_are_options_and_every_other_one_is_kept_fixed() -> None:
     known = set(vars(TrainOptions()))
     assert set(FREE) < known
-    kept = {name.removeprefix("train.") for name in fixed({"train": {"schedule": "cosine"}})}
+    kept = {name.removeprefix("train.") for name in fixed({"train": {}})}
     assert kept == known - set(FREE)
 
 
