@@ -10,7 +10,6 @@ Shapes: B requests, S slots, L entries kept, N tokens an entry, D channels.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -340,38 +339,44 @@ class MemoryBank(nn.Module):
         """Fused tokens of whole pieces of episodes at once: tokens [E, T, N, D] at times [E, T], each from an empty
         memory. Entries are detached: gradients reach the frame at hand and these weights, never a past frame's encoder.
 
-        Where memories are the raw frames and all of them fit (T <= L) the T frames run in parallel under a causal
-        mask; otherwise one after another.
+        Where all of them fit (T <= L) the T frames run in parallel under a causal mask, after what each of them writes
+        has been computed one after another, without gradients; otherwise one after another.
         """
-        if tokens.shape[1] <= self.config.length and self.config.when_empty == "current":
-            return (self._train_parallel if self.config.write == "raw" else self._train_turns)(tokens, times)
-        store = MemoryStore(self.config, len(tokens), tokens.device, tokens.dtype)
+        config = self.config
+        # What a frame writes must have been dropped from as what it gives was.
+        agrees = config.write == "raw" or not config.dropout
+        if tokens.shape[1] <= config.length and config.when_empty == "current" and agrees:
+            written = tokens.detach() if config.write == "raw" else self._written(tokens, times)
+            return self._train_parallel(tokens, written, times)
+        store = MemoryStore(config, len(tokens), tokens.device, tokens.dtype)
         slots = torch.arange(len(tokens), device=tokens.device)
         frames = zip(tokens.unbind(1), times.unbind(1), strict=True)
         return torch.stack([self(frame, at, store, slots) for frame, at in frames], dim=1)
 
-    def _train_turns(self, tokens: Tensor, times: Tensor) -> Tensor:
-        """One frame after another where nothing is consolidated: each entry's keys and values are projected once."""
+    @torch.no_grad()
+    def _written(self, tokens: Tensor, times: Tensor) -> Tensor:
+        """The entries [E, T, N, D] of fused frames where nothing is consolidated: each one's keys and values are
+        projected once. The last one, which nobody reads, is left as it is."""
         codes = self.timestep_encoder(times) if self.config.time_encoding else tokens.new_zeros((*times.shape, 1))
-        fused = [self._fuse(tokens[:, 0], tokens[:, 0])]
-        known: list[tuple[Any, list[Tensor], list[Tensor]]] = [(block, [], []) for block in self.retrieval_blocks]
-        for turn in range(1, tokens.shape[1]):
-            entry = fused[-1].detach()
-            found = tokens[:, turn]
-            for block, keys, values in known:
-                keys.append(block.k_proj(entry + codes[:, turn - 1, None]))
-                values.append(block.v_proj(entry))
-                found = block.attend(found, torch.cat(keys, 1), torch.cat(values, 1))
-            fused.append(self._fuse(tokens[:, turn], found))
-        return torch.stack(fused, dim=1)
+        entries = tokens.clone()
+        entries[:, 0] = self._fuse(tokens[:, 0], tokens[:, 0])
+        blocks = [(block, torch.empty_like(tokens), torch.empty_like(tokens)) for block in self.retrieval_blocks]
+        for turn in range(1, tokens.shape[1] - 1):
+            entry, found = entries[:, turn - 1], tokens[:, turn]
+            for block, keys, values in blocks:
+                keys[:, turn - 1] = block.k_proj(entry + codes[:, turn - 1, None])
+                values[:, turn - 1] = block.v_proj(entry)
+                found = block.attend(found, keys[:, :turn].flatten(1, 2), values[:, :turn].flatten(1, 2))
+            entries[:, turn] = self._fuse(tokens[:, turn], found)
+        return entries
 
-    def _train_parallel(self, tokens: Tensor, times: Tensor) -> Tensor:
+    def _train_parallel(self, tokens: Tensor, entries: Tensor, times: Tensor) -> Tensor:
         steps, count = tokens.shape[1], tokens.shape[2]
         place = torch.arange(steps, device=tokens.device)
         before = place[None] < place[:, None]
         before[0, 0] = True  # the first frame has nothing before it; what it finds is replaced below
         mask = before.repeat_interleave(count, 0).repeat_interleave(count, 1)[None]
-        retrieved = self._retrieve(tokens.flatten(1, 2), tokens.detach(), times, mask).reshape(tokens.shape)
+        retrieved = self._retrieve(tokens.flatten(1, 2), entries, times, mask).reshape(tokens.shape)
         retrieved = torch.where((place == 0)[None, :, None, None], tokens, retrieved)
         return self._fuse(tokens, retrieved)
 
