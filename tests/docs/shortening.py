@@ -33,7 +33,7 @@ RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
         (
             "train.evaluate.every=2",
             "train.evaluate.trials=1",
-            f"train.evaluate.overrides=['{STEPS}','run.videos=0','cluster=inline','run.tasks=[press_order]']",
+            f"train.evaluate.overrides=['{STEPS}','run.videos=0','cluster=inline','run.tasks=[press_by_colour]']",
         ),
     ),
     ("python benchmarks/harness_cost.py", ("--seconds=0.2",)),
