@@ -10,6 +10,7 @@ Shapes: B requests, S slots, L entries kept, N tokens an entry, D channels.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -360,7 +361,9 @@ class MemoryBank(nn.Module):
         codes = self.timestep_encoder(times) if self.config.time_encoding else tokens.new_zeros((*times.shape, 1))
         entries = tokens.clone()
         entries[:, 0] = self._fuse(tokens[:, 0], tokens[:, 0])
-        blocks = [(block, torch.empty_like(tokens), torch.empty_like(tokens)) for block in self.retrieval_blocks]
+        blocks: list[tuple[Any, Tensor, Tensor]] = [
+            (block, torch.empty_like(tokens), torch.empty_like(tokens)) for block in self.retrieval_blocks
+        ]
         for turn in range(1, tokens.shape[1] - 1):
             entry, found = entries[:, turn - 1], tokens[:, turn]
             for block, keys, values in blocks:
