@@ -41,7 +41,8 @@ class PolicyBatch:
     step int64 [R * N] and drop bool [R * N]: of the R noisings of every frame, first all frames once, then again; goals
     float32 [N, 3, bins] or None: where the hand acts next; shown, the same of `shown_waypoints`: where the frame's cue
     leads, be it now or later; frames: what summed losses are divided by; maps: features of the world model, if they
-    were computed before; firsts: first frames alone, beside the pieces.
+    were computed before; firsts: first frames alone, beside the pieces; seen: cognition tokens [N, 1, D], if they were
+    computed before: `inputs` then has no pictures.
     """
 
     inputs: Inputs
@@ -57,6 +58,7 @@ class PolicyBatch:
     frames: float
     maps: list[Tensor] | None = None
     firsts: PolicyBatch | None = None
+    seen: Tensor | None = None
 
     def to(self, device: torch.device) -> PolicyBatch:
         """The same batch on another device."""
@@ -192,13 +194,15 @@ class BatchMaker:
         rows = np.concatenate(self._states)
         return rows.mean(0), rows.std(0) + 1e-4
 
-    def batch(self, pieces: Sequence[Piece], frames: float, maps: list[Tensor] | None = None) -> PolicyBatch:
-        """The batch of these pieces; frames: see `PolicyBatch`."""
+    def batch(
+        self, pieces: Sequence[Piece], frames: float, maps: list[Tensor] | None = None, seen: Tensor | None = None
+    ) -> PolicyBatch:
+        """The batch of these pieces; frames, maps, seen: see `PolicyBatch`."""
         longest = max(len(piece.frames) for piece in pieces)
         rows = [(e, t, p.demo, int(frame)) for e, p in enumerate(pieces) for t, frame in enumerate(p.frames)]
         drawn = [self._draw(piece) for piece in pieces]
         return PolicyBatch(
-            inputs=self._inputs(pieces, rows),
+            inputs=self._inputs(pieces, rows, pictures=seen is None),
             place=torch.tensor([e * longest + t for e, t, _, _ in rows]),
             grid=(len(pieces), longest),
             chunks=self._tensor([self._chunk(d, frame) for _, _, d, frame in rows]),
@@ -210,6 +214,7 @@ class BatchMaker:
             shown=self._on_grid(self._shown, rows),
             frames=frames,
             maps=maps,
+            seen=seen,
         )
 
     def _draw(self, piece: Piece) -> tuple[Floats, Any, Any]:
@@ -238,12 +243,12 @@ class BatchMaker:
         found = np.stack([places[d][frame] for _, _, d, frame in rows])
         return torch.from_numpy(two_hot(found, self.waypoints.low, self.waypoints.high, self.waypoints.bins))
 
-    def _inputs(self, pieces: Sequence[Piece], rows: list[tuple[int, int, int, int]]) -> Inputs:
+    def _inputs(self, pieces: Sequence[Piece], rows: list[tuple[int, int, int, int]], *, pictures: bool) -> Inputs:
         ids, lengths = self._prompter.batch([self._ids[d] for _, _, d, _ in rows])
         states = [self._states[d][frame] for _, _, d, frame in rows] if self._states else None
         worlds = [self._world_ids[d] for _, _, d, _ in rows] if self._world_ids else None
         return Inputs(
-            pictures=torch.from_numpy(self._pictures(pieces)),
+            pictures=torch.from_numpy(self._pictures(pieces)) if pictures else torch.empty(0, dtype=torch.uint8),
             ids=ids,
             lengths=lengths,
             state=None if states is None else self._tensor(states),

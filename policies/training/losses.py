@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from policies.memoryvla.memory import MemoryBank
 from policies.memoryvla.model import MemoryVLANetwork
 from policies.training.batches import PolicyBatch
 from policies.vla.config import ModelConfig
@@ -65,6 +66,24 @@ class Grounding(nn.Module):
         """`loss`: the mean over the frames of the whole batch once processes are averaged."""
         cognition, _ = self.vlm(batch.inputs)
         return {"loss": self.goal.loss(cognition, batch, batch.shown)}
+
+
+class Recall(nn.Module):
+    """A cognitive memory bank that learns from what has been seen, token by token, where the hand acts next; the
+    vision-language part and its own head stay as they are."""
+
+    def __init__(self, vlm: VLM, bank: MemoryBank, bins: int) -> None:
+        super().__init__()
+        self.vlm, self.bank = vlm.requires_grad_(False), bank
+        self.goal = GoalHead(vlm.config, bins).requires_grad_(False)
+        self.recalled = GoalHead(vlm.config, bins)
+
+    def forward(self, batch: PolicyBatch) -> dict[str, Tensor]:
+        """`loss`: the mean over the frames of the whole batch once processes are averaged."""
+        if batch.seen is None:
+            raise ValueError("recall learns from cognition tokens that were computed before")
+        remembered = _from_grid(self.bank.train_episodes(*_to_grid(batch.seen, batch)), batch)
+        return {"loss": self.recalled.loss(remembered, batch, batch.goals)}
 
 
 class PolicyTraining(nn.Module):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,11 +11,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from policies.base import PolicyError
+from policies.memoryvla.memory import MemoryBank, MemoryConfig
+from policies.memoryvla.model import MemoryVLANetwork
 from policies.training.batches import BatchMaker, Waypoints
 from policies.training.losses import GoalHead, PolicyTraining
 from policies.training.world_files import load_world
@@ -24,6 +28,8 @@ HEADS = "heads.safetensors"
 """Beside a trained policy: the goal heads it was trained with, for a training that goes on from it."""
 GRID = "grid"
 """In those two: the lowest and the highest level of the goal heads' grid, float32 [2, 3], metres."""
+MEMORY = "memory"
+"""In what a recall stage has written: the configuration of its bank, as JSON, among the file's metadata."""
 
 
 def prepare(
@@ -44,7 +50,8 @@ def prepare(
     elif fresh_memory:
         raise PolicyError("fresh_memory=true is for a training that goes on from another: name it, start=DIR")
     if grounding is not None:
-        grid = read_grounding(Path(grounding), network.vlm, [training.goal, training.goal_now])
+        bank = network.memory.cog_mem_bank if isinstance(network, MemoryVLANetwork) else None
+        grid = read_grounding(Path(grounding), network.vlm, [training.goal, training.goal_now], bank)
     elif start is not None:
         grid = read_heads(Path(start), training)
     if grid is not None:
@@ -86,13 +93,16 @@ LACKS = {
 """What the models this family builds on lack, by the most telling part that each of them has."""
 
 
-def save_with_grid(path: Path, weights: Mapping[str, Tensor], waypoints: Waypoints | None) -> None:
-    """Write weights, goal heads among them, with the grid on which those tell waypoints. Raises ValueError without
-    one."""
+def save_with_grid(
+    path: Path, weights: Mapping[str, Tensor], waypoints: Waypoints | None, memory: MemoryConfig | None = None
+) -> None:
+    """Write weights, goal heads among them, with the grid on which those tell waypoints; memory: of the bank among
+    them. Raises ValueError without a grid."""
     if waypoints is None:
         raise ValueError("goal heads tell waypoints")
     grid = torch.from_numpy(np.stack([waypoints.low, waypoints.high]))
-    save_file({**{name: tensor.contiguous() for name, tensor in weights.items()}, GRID: grid}, path)
+    said = None if memory is None else {MEMORY: json.dumps(dataclasses.asdict(memory))}
+    save_file({**{name: tensor.contiguous() for name, tensor in weights.items()}, GRID: grid}, path, said)
 
 
 def load_with_grid(path: Path, what: str) -> tuple[dict[str, Tensor], Waypoints]:
@@ -122,13 +132,29 @@ def read_heads(folder: Path, training: PolicyTraining) -> Waypoints | None:
     return grid
 
 
-def read_grounding(folder: Path, vlm: nn.Module, goals: Sequence[nn.Module | None]) -> Waypoints:
-    """Fill the vision-language part, and the goal heads there are, from a grounding stage's folder. The grid on which
-    those heads tell waypoints."""
+def read_grounding(
+    folder: Path, vlm: nn.Module, goals: Sequence[nn.Module | None], bank: MemoryBank | None = None
+) -> Waypoints:
+    """Fill the vision-language part, and the goal heads there are, from the folder of a grounding or of a recall stage;
+    of the latter also `bank` and the first of the heads, which is asked after memory. The grid on which those heads
+    tell waypoints."""
     state, grid = load_with_grid(folder / GROUNDING, f"grounding {folder}")
-    parts = {"vlm": vlm, **{f"goal{i}": goal for i, goal in enumerate(goals) if goal is not None}}
-    for name, part in parts.items():
-        prefix = "vlm." if name == "vlm" else "goal."
+    parts = [("vlm.", vlm), *(("goal.", goal) for goal in goals if goal is not None)]
+    if bank is not None and any(name.startswith("bank.") for name in state):
+        require_memory(folder, bank.config)
+        parts += [("bank.", bank), *(("recalled.", goal) for goal in goals[:1] if goal is not None)]
+    for prefix, part in parts:
         inner = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
         fill(part, inner, f"grounding {folder}")
     return grid
+
+
+def require_memory(folder: Path, wanted: MemoryConfig) -> None:
+    """Raise PolicyError unless the bank in a recall stage's folder has learned with this configuration: the shapes of
+    its weights would not show that it stored something else."""
+    with safe_open(folder / GROUNDING, "pt") as file:
+        found = json.loads((file.metadata() or {}).get(MEMORY, "{}"))
+    asked = dataclasses.asdict(wanted)
+    other = [f"{name}: {found.get(name)} there, {asked[name]} here" for name in asked if found.get(name) != asked[name]]
+    if other:
+        raise PolicyError(f"grounding {folder}: its memory bank has learned with other options ({'; '.join(other)})")

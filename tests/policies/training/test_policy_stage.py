@@ -27,6 +27,7 @@ from policies.training.demos import DemoError
 from policies.training.foresight import FutureHead, foresight_stage
 from policies.training.grounding import grounding_stage
 from policies.training.policy_stage import policy_stage
+from policies.training.recall import recall_stage
 from policies.training.sampling import Mixture, StreamSampler
 from policies.training.stage import Stage
 from policies.training.starts import HEADS, begin_from, fresh
@@ -109,6 +110,53 @@ def test_a_grounding_replaces_the_vision_language_part_of_the_policy_to_start_fr
     assert all(torch.equal(begun[f"vlm.{name}"], tensor) for name, tensor in seen.items())
     assert all(torch.equal(begun[f"action_model.{name}"], tensor) for name, tensor in acts.items())
     assert torch.equal(module.goal.chunk.weight, ground.module.goal.chunk.weight)
+
+
+@pytest.fixture(scope="module")
+def recalling(data: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A recall stage after some updates."""
+    folder = tmp_path_factory.mktemp("grounding")
+    grounding = saved(updated(grounding_stage(data=[data], frames=8, **BOTH)), folder)
+    given = {"start": str(grounding), "model": {"memory": {"write": "fused"}}, "pieces": 2, **BOTH}
+    return updated(recall_stage(data=[data], **given), 5)
+
+
+def test_recall_learns_from_what_the_frozen_encoder_sees(recalling: Any) -> None:
+    """The tokens of a batch are those of its frames, computed once; only the bank and its head learn."""
+    stage = recalling
+    batch = stage.draw(9, 0, 1)
+    pieces = [stage._sights.of(piece)[0] for piece in stage._sampler.draw(9, 0, 1)[0]]
+    with torch.no_grad():
+        seen, _ = stage.recall.vlm(stage._maker.batch(pieces, 1.0).inputs)
+    torch.testing.assert_close(batch.seen, seen, rtol=1e-4, atol=1e-5)
+    assert len(batch.inputs.pictures) == 0
+    assert {name.split(".")[0] for name, p in stage.module.named_parameters() if p.requires_grad} == {
+        "bank",
+        "recalled",
+    }
+    before = float(stage.module(batch)["loss"])
+    updated(stage, 20)
+    assert float(stage.module(batch)["loss"]) < before
+
+
+def test_policies_start_from_the_same_recall_and_those_that_remember_from_its_bank(
+    data: str, recalling: Any, tmp_path: Path
+) -> None:
+    given = {"data": [data], "goal_weight": 0.3, "grounding": str(saved(recalling, tmp_path)), **BOTH}
+    fused = {"model": {"memory": {"write": "fused"}}}
+    blind: Any = policy_stage(family="cogact", **given).module
+    remembers: Any = policy_stage(family="memoryvla", **given, **fused).module
+    mine = recalling.module
+    for module in (blind, remembers):
+        for name, tensor in mine.vlm.state_dict().items():
+            assert torch.equal(tensor, module.network.vlm.state_dict()[name])
+    for name, tensor in mine.bank.state_dict().items():
+        assert torch.equal(tensor, remembers.network.memory.cog_mem_bank.state_dict()[name])
+    assert torch.equal(blind.goal.chunk.weight, mine.goal.chunk.weight)
+    assert torch.equal(remembers.goal_now.chunk.weight, mine.goal.chunk.weight)
+    assert torch.equal(remembers.goal.chunk.weight, mine.recalled.chunk.weight)
+    with pytest.raises(PolicyError, match=r"learned with other options \(write: fused there, raw here\)"):
+        policy_stage(family="memoryvla", **given)
 
 
 @pytest.fixture(scope="module")
