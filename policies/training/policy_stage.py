@@ -152,8 +152,8 @@ def policy_stage(
     or a released one, of the same family or of one that it builds on (CogACT, MemoryVLA); fresh_memory: but for its
     memory banks, which begin anew (attention that has become sharp on one thing to remember has little gradient left
     that would lead to another); grounding: folder of a grounding stage to start from, whose vision-language part and
-    goal heads replace those of `start`; world: folder of the world model (memoryvla_pp); unnorm_key: one name for the
-    statistics of all data (none: each dataset its own).
+    goal heads replace those of `start`, or of a recall stage, whose bank then becomes the cognitive one; world: folder
+    of the world model (memoryvla_pp); unnorm_key: one name for the statistics of all data (none: each dataset its own).
     sampler: `calls` (whole episodes at the frames of policy calls), `group` or `stream` (section 4.3 of the paper's
     training); every: steps between the calls of `calls` (0: as many as lie between two that are remembered); pieces:
     episodes a batch (`stream`: streams side by side); longest: most frames of each; weights: of tasks (`calls`) or

@@ -81,4 +81,5 @@ def test_training_goes_on_from_what_is_shipped() -> None:
     starts = WEIGHTS["memoryvla_lab"].parent / "starts"
     with pytest.raises(Exception, match="no RLDS dataset"):  # all else is in order before the data are read
         policy_stage(family="memoryvla_pp", data=["nowhere"], world=str(starts / "world"))
-    assert all((starts / name / GROUNDING).is_file() for name in ("grounding", "grounding_memory", "foresight"))
+    names = ("grounding", "grounding_memory", "grounding_order", "recall", "foresight")
+    assert all((starts / name / GROUNDING).is_file() for name in names)
