@@ -44,7 +44,9 @@ class Sights:
 
     def of(self, piece: Piece) -> tuple[Piece, Tensor]:
         """The piece at the frames its demonstration is always called at, and the tokens [T, 1, D] of these."""
-        frames = np.arange(piece.demo % self._every, len(self._maker.demos[piece.demo]), self._every)[: self._longest]
+        length = len(self._maker.demos[piece.demo])
+        first = piece.demo % min(self._every, length)  # the shortest are called once at least
+        frames = np.arange(first, length, self._every)[: self._longest]
         settled = replace(piece, frames=frames, times=np.arange(len(frames), dtype=np.float64))
         with self._lock:
             if piece.demo not in self._seen:
