@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -37,12 +38,13 @@ class PolicyBatch:
     """N frames of E pieces, none longer than T.
 
     inputs: as at test; place int64 [N]: of frame n in the grid [E, T], e * T + t; grid: (E, T); chunks float32 [N, C,
-    A], normalised; weight float32 [N]: 0 for frames that only fill the memory, else 1; noise float32 [R * N, C, A],
-    step int64 [R * N] and drop bool [R * N]: of the R noisings of every frame, first all frames once, then again; goals
-    float32 [N, 3, bins] or None: where the hand acts next; shown, the same of `shown_waypoints`: where the frame's cue
-    leads, be it now or later; frames: what summed losses are divided by; maps: features of the world model, if they
-    were computed before; firsts: first frames alone, beside the pieces; seen: cognition tokens [N, 1, D], if they were
-    computed before: `inputs` then has no pictures.
+    A], normalised; weight float32 [N]: 0 for frames that only fill the memory, else 1; noised int64 [M]: the frames
+    whose chunks are noised; stands float32 [M]: for how many frames of its piece each of them stands; noise float32
+    [R * M, C, A], step int64 [R * M] and drop bool [R * M]: of the R noisings of each, first all of them once, then
+    again; goals float32 [N, 3, bins] or None: where the hand acts next; shown, the same of `shown_waypoints`: where the
+    frame's cue leads, be it now or later; frames: what summed losses are divided by; maps: features of the world model,
+    if they were computed before; firsts: first frames alone, beside the pieces; seen: cognition tokens [N, 1, D], if
+    they were computed before: `inputs` then has no pictures.
     """
 
     inputs: Inputs
@@ -50,6 +52,8 @@ class PolicyBatch:
     grid: tuple[int, int]
     chunks: Tensor
     weight: Tensor
+    noised: Tensor
+    stands: Tensor
     noise: Tensor
     step: Tensor
     drop: Tensor
@@ -106,8 +110,9 @@ class Waypoints:
 class BatchMaker:
     """Demonstrations, prepared once: batches are then cut from them.
 
-    statistics: of a demonstration's dataset; repeats: noisings of every frame; drop: share of them whose condition is
-    dropped for classifier-free guidance; noisier: noisier diffusion steps are drawn more often, in proportion to their
+    statistics: of a demonstration's dataset; noised: share of a piece's frames whose chunks are noised, drawn anew for
+    every piece; repeats: noisings of each of these; drop: share of them whose condition is dropped for classifier-free
+    guidance; noisier: noisier diffusion steps are drawn more often, in proportion to their
     number (else all alike): a small network then learns far sooner to heed what conditions it; waypoint_bins: levels on
     which the next waypoint is told (0: it is not); dream_shape: of the noise a world model starts from for one frame
     (empty: none is drawn).
@@ -123,6 +128,7 @@ class BatchMaker:
         statistics: Callable[[Demo], ActionStatistics],
         *,
         repeats: int,
+        noised: float = 1.0,
         drop: float = DROP,
         noisier: bool = False,
         waypoint_bins: int = 0,
@@ -131,7 +137,7 @@ class BatchMaker:
         augment: Augment | None = None,
     ) -> None:
         self.config, self.cameras, self.demos = config, cameras, demos
-        self._repeats, self._drop, self._noisier = repeats, drop, noisier
+        self._noised, self._repeats, self._drop, self._noisier = noised, repeats, drop, noisier
         self._augment, self._dream_shape = augment, dream_shape
         # The crop at test keeps the middle of what random crops keep in training: the one stands for the other.
         self._vision = replace(config.vision, centre_crop=False) if augment else config.vision
@@ -200,13 +206,18 @@ class BatchMaker:
         """The batch of these pieces; frames, maps, seen: see `PolicyBatch`."""
         longest = max(len(piece.frames) for piece in pieces)
         rows = [(e, t, p.demo, int(frame)) for e, p in enumerate(pieces) for t, frame in enumerate(p.frames)]
-        drawn = [self._draw(piece) for piece in pieces]
+        chosen = [self._choose(piece) for piece in pieces]
+        drawn = [self._draw(piece, len(some)) for piece, some in zip(pieces, chosen, strict=True)]
+        starts = np.cumsum([0, *(len(piece.frames) for piece in pieces)])
+        counts = np.array([len(some) for some in chosen])
         return PolicyBatch(
             inputs=self._inputs(pieces, rows, pictures=seen is None),
             place=torch.tensor([e * longest + t for e, t, _, _ in rows]),
             grid=(len(pieces), longest),
             chunks=self._tensor([self._chunk(d, frame) for _, _, d, frame in rows]),
             weight=torch.tensor([float(t >= pieces[e].quiet) for e, t, _, _ in rows]),
+            noised=torch.from_numpy(np.concatenate([at + some for at, some in zip(starts, chosen, strict=False)])),
+            stands=torch.from_numpy(np.repeat(np.diff(starts) / counts, counts).astype(np.float32)),
             noise=torch.from_numpy(np.concatenate([n for n, _, _ in drawn], axis=1)).flatten(0, 1),
             step=torch.from_numpy(np.concatenate([s for _, s, _ in drawn], axis=1)).flatten(),
             drop=torch.from_numpy(np.concatenate([d for _, _, d in drawn], axis=1)).flatten(),
@@ -217,9 +228,16 @@ class BatchMaker:
             seen=seen,
         )
 
-    def _draw(self, piece: Piece) -> tuple[Floats, Any, Any]:
-        """Noise [R, T, C, A], steps [R, T] and dropped conditions [R, T] of one piece."""
-        rng, count = piece.generator(), (self._repeats, len(piece.frames))
+    def _choose(self, piece: Piece) -> npt.NDArray[np.int64]:
+        """Which of its frames are noised, rising."""
+        length = len(piece.frames)
+        count = max(round(self._noised * length), 1)
+        rng = np.random.default_rng((*piece.seed, 5))
+        return np.sort(rng.choice(length, count, replace=False))
+
+    def _draw(self, piece: Piece, frames: int) -> tuple[Floats, Any, Any]:
+        """Noise [R, frames, C, A], steps [R, frames] and dropped conditions [R, frames] of one piece."""
+        rng, count = piece.generator(), (self._repeats, frames)
         size = (*count, self.config.expert.chunk, self.config.action)
         noise = rng.standard_normal(size, dtype=np.float32)
         share = rng.random(count)

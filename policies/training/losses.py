@@ -1,7 +1,7 @@
 """What a policy network learns from: the diffusion loss of its chunks, and where the hand acts next.
 
 The frames of a batch go through the vision-language part at once, each piece through memory from an empty start, and
-every frame's chunk is noised several times.
+the chunks of all frames, or of some, are noised several times.
 """
 
 from __future__ import annotations
@@ -184,17 +184,20 @@ class PolicyTraining(nn.Module):
         return maps
 
     def _action_loss(self, cognition: Tensor, perception: Tensor | None, batch: PolicyBatch) -> Tensor:
-        """Mean squared error of the predicted noise over all numbers and noisings of every frame; a frame whose chunk
-        is no plan (NaN) counts as 0."""
+        """Mean squared error of the predicted noise over all numbers and noisings of the frames that are noised, each
+        standing for its share of its piece; a frame whose chunk is no plan (NaN) counts as 0."""
         expert: ActionModel = self.network.action_model
-        copies = len(batch.step) // len(batch.chunks)
-        known = batch.chunks.isfinite().all(-1).all(-1)
-        clean = batch.chunks.nan_to_num().repeat(copies, 1, 1)
-        condition = drop_condition(expert.net, cognition.repeat(copies, 1, 1), batch.drop)
+        these = batch.noised
+        copies = len(batch.step) // len(these)
+        chunks = batch.chunks[these]
+        weight = batch.weight[these] * batch.stands * chunks.isfinite().all(-1).all(-1)
+        clean = chunks.nan_to_num().repeat(copies, 1, 1)
+        condition = drop_condition(expert.net, cognition[these].repeat(copies, 1, 1), batch.drop)
         noisy = add_noise(clean, batch.noise, batch.step).to(condition.dtype)
-        predicted: Tensor = expert.net(noisy, batch.step, condition, expert.net.see(perception))
+        looked = expert.net.see(None if perception is None else perception[these])
+        predicted: Tensor = expert.net(noisy, batch.step, condition, looked)
         off = ((predicted - batch.noise) ** 2).mean((1, 2))
-        return (off * (batch.weight * known).repeat(copies)).sum() / (copies * batch.frames)
+        return (off * weight.repeat(copies)).sum() / (copies * batch.frames)
 
 
 def _to_grid(tokens: Tensor, batch: PolicyBatch) -> tuple[Tensor, Tensor]:

@@ -130,6 +130,7 @@ def policy_stage(
     pieces: int = 4,
     longest: int = 16,
     weights: Mapping[str, float] | None = None,
+    noised: float = 1.0,
     repeats: int = 4,
     drop: float = DROP,
     noisier: bool = False,
@@ -157,8 +158,9 @@ def policy_stage(
     sampler: `calls` (whole episodes at the frames of policy calls), `group` or `stream` (section 4.3 of the paper's
     training); every: steps between the calls of `calls` (0: as many as lie between two that are remembered); pieces:
     episodes a batch (`stream`: streams side by side); longest: most frames of each; weights: of tasks (`calls`) or
-    datasets; repeats: noisings of a frame; drop: share of dropped conditions; noisier: draw noisier diffusion steps
-    more often;
+    datasets; noised: share of a piece's frames whose chunks the action expert learns from (it costs most where it is
+    small: more episodes an update, and fewer frames of each, show it more goals in the same time); repeats: noisings of
+    each of these; drop: share of dropped conditions; noisier: draw noisier diffusion steps more often;
     goal_weight, seen_weight, imagined_weight, goal_bins: of the losses on where the hand acts next, told by the
     cognition token, by the perceptual tokens and by the imagined ones; augment: pictures are cropped and recoloured
     at random; half: weights are saved in float16; dreams: what the world model imagines from every frame is computed
@@ -172,6 +174,8 @@ def policy_stage(
     labelled = [demo for demo in found.demos if demo.actions is not None and not demo.beginning]
     beginnings = [demo for demo in found.demos if demo.beginning]
     require_firsts(firsts, beginnings, goal_weight, unnorm_key)
+    if not 0 < noised <= 1:
+        raise PolicyError(f"noised, the share of frames the action expert learns from, must be in (0, 1], was {noised}")
     config = shaped(family, size, len(seen), numbers_of(labelled) if state else 0, model, world)
     words = read_tokenizer(Path(tokenizer)) if tokenizer else lab_tokenizer()
     told = world_prompter(world)
@@ -188,6 +192,7 @@ def policy_stage(
     )
     maker = made(
         labelled,
+        noised=noised,
         repeats=repeats,
         drop=drop,
         noisier=noisier,

@@ -39,7 +39,13 @@ def network_of(config: ModelConfig) -> Any:
 
 
 def batch_of(
-    config: ModelConfig, *, rank: int = 0, world: int = 1, bins: int = 12, demos: list[Demo] | None = None
+    config: ModelConfig,
+    *,
+    rank: int = 0,
+    world: int = 1,
+    bins: int = 12,
+    demos: list[Demo] | None = None,
+    noised: float = 1.0,
 ) -> PolicyBatch:
     demos = demos or [lab_demo(*each) for each in DEMOS]
     tokenizer = lab_tokenizer()
@@ -50,6 +56,7 @@ def batch_of(
         ("front", "wrist"),
         Prompter(tokenizer, config.language),
         lambda demo: ActionStatistics.unit(7),
+        noised=noised,
         repeats=3,
         waypoint_bins=bins,
         world_prompter=WorldPrompter(tokenizer, dreams.text_tokens, dreams.text_vocabulary) if dreams else None,
@@ -95,15 +102,43 @@ def test_what_conditions_the_action_in_training_is_what_conditions_it_when_actin
     assert len(batch.place) == sum(batch.inputs.times == 0) + sum(batch.inputs.times > 0)
 
 
+@pytest.mark.parametrize("noised", [1.0, 0.3])
 @pytest.mark.parametrize("family", ["cogact", "memoryvla"])
-def test_the_mean_loss_of_the_shares_is_the_loss_of_the_batch(family: str) -> None:
+def test_the_mean_loss_of_the_shares_is_the_loss_of_the_batch(family: str, noised: float) -> None:
     config = config_of(family)
     training = PolicyTraining(network_of(config), config, goal_weight=0.3, bins=12).eval()
     with torch.no_grad():
-        whole = training(batch_of(config))
-        parts = [training(batch_of(config, rank=rank, world=2)) for rank in range(2)]
+        whole = training(batch_of(config, noised=noised))
+        parts = [training(batch_of(config, rank=rank, world=2, noised=noised)) for rank in range(2)]
     for name, loss in whole.items():
         assert float(sum(part[name] for part in parts) / 2) == pytest.approx(float(loss), rel=1e-5)
+
+
+@pytest.mark.parametrize("family", ["cogact", "memoryvla"])
+def test_frames_that_are_noised_stand_for_those_of_their_piece_that_are_not(family: str) -> None:
+    config = config_of(family)
+    training = PolicyTraining(network_of(config), config).eval()
+    batch = batch_of(config, noised=0.3)
+    pieces = batch.place[batch.noised] // batch.grid[1]
+    lengths = torch.bincount(batch.place // batch.grid[1])
+    assert torch.allclose(torch.bincount(pieces, weights=batch.stands), lengths.float())
+    assert 0 < len(batch.noised) < len(batch.place) / 2
+
+    def spread(values: torch.Tensor) -> torch.Tensor:  # to all frames, where the others count for nothing
+        whole = values.new_zeros((3, len(batch.place), *values.shape[1:]))
+        whole[:, batch.noised] = values.reshape(3, -1, *values.shape[1:])
+        return whole.flatten(0, 1)
+
+    whole = replace(
+        batch,
+        noised=torch.arange(len(batch.place)),
+        stands=torch.zeros(len(batch.place)).index_copy(0, batch.noised, batch.stands),
+        noise=spread(batch.noise),
+        step=spread(batch.step),
+        drop=spread(batch.drop),
+    )
+    with torch.no_grad():
+        assert float(training(batch)["action"]) == pytest.approx(float(training(whole)["action"]), rel=1e-5)
 
 
 def test_a_frame_off_course_says_where_the_hand_acts_next_but_its_labels_are_no_plan() -> None:
