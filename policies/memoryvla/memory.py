@@ -336,9 +336,10 @@ class MemoryBank(nn.Module):
 
     # ------------------------------------------------------------------ training
 
-    def train_episodes(self, tokens: Tensor, times: Tensor) -> Tensor:
+    def train_episodes(self, tokens: Tensor, times: Tensor, wanted: Tensor | None = None) -> Tensor:
         """Fused tokens of whole pieces of episodes at once: tokens [E, T, N, D] at times [E, T], each from an empty
         memory. Entries are detached: gradients reach the frame at hand and these weights, never a past frame's encoder.
+        wanted int64 [E, K]: only what these frames of each piece find is computed and given, [E, K, N, D].
 
         Where all of them fit (T <= L) the T frames run in parallel under a causal mask, after what each of them writes
         has been computed one after another, without gradients; otherwise one after another.
@@ -348,11 +349,12 @@ class MemoryBank(nn.Module):
         agrees = config.write == "raw" or not config.dropout
         if tokens.shape[1] <= config.length and config.when_empty == "current" and agrees:
             written = tokens.detach() if config.write == "raw" else self._written(tokens, times)
-            return self._train_parallel(tokens, written, times)
+            return self._train_parallel(tokens, written, times, wanted)
         store = MemoryStore(config, len(tokens), tokens.device, tokens.dtype)
         slots = torch.arange(len(tokens), device=tokens.device)
         frames = zip(tokens.unbind(1), times.unbind(1), strict=True)
-        return torch.stack([self(frame, at, store, slots) for frame, at in frames], dim=1)
+        found = torch.stack([self(frame, at, store, slots) for frame, at in frames], dim=1)
+        return found if wanted is None else found[slots[:, None], wanted]
 
     @torch.no_grad()
     def _written(self, tokens: Tensor, times: Tensor) -> Tensor:
@@ -373,15 +375,19 @@ class MemoryBank(nn.Module):
             entries[:, turn] = self._fuse(tokens[:, turn], found)
         return entries
 
-    def _train_parallel(self, tokens: Tensor, entries: Tensor, times: Tensor) -> Tensor:
-        steps, count = tokens.shape[1], tokens.shape[2]
-        place = torch.arange(steps, device=tokens.device)
-        before = place[None] < place[:, None]
-        before[0, 0] = True  # the first frame has nothing before it; what it finds is replaced below
-        mask = before.repeat_interleave(count, 0).repeat_interleave(count, 1)[None]
-        retrieved = self._retrieve(tokens.flatten(1, 2), entries, times, mask).reshape(tokens.shape)
-        retrieved = torch.where((place == 0)[None, :, None, None], tokens, retrieved)
-        return self._fuse(tokens, retrieved)
+    def _train_parallel(self, tokens: Tensor, entries: Tensor, times: Tensor, wanted: Tensor | None) -> Tensor:
+        count = tokens.shape[2]
+        place = torch.arange(tokens.shape[1], device=tokens.device)
+        asked, queries = place[None], tokens
+        if wanted is not None:
+            asked, queries = wanted, tokens[torch.arange(len(tokens), device=tokens.device)[:, None], wanted]
+        first = asked == 0  # it has nothing before it; what it finds is replaced below
+        before = place < asked[..., None]
+        before[..., 0] |= first
+        mask = before.repeat_interleave(count, 1).repeat_interleave(count, 2)
+        retrieved = self._retrieve(queries.flatten(1, 2), entries, times, mask).reshape(queries.shape)
+        retrieved = torch.where(first[..., None, None], queries, retrieved)
+        return self._fuse(queries, retrieved)
 
 
 def first_best(scores: Tensor) -> Tensor:

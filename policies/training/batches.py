@@ -43,8 +43,8 @@ class PolicyBatch:
     [R * M, C, A], step int64 [R * M] and drop bool [R * M]: of the R noisings of each, first all of them once, then
     again; goals float32 [N, 3, bins] or None: where the hand acts next; shown, the same of `shown_waypoints`: where the
     frame's cue leads, be it now or later; frames: what summed losses are divided by; maps: features of the world model,
-    if they were computed before; firsts: first frames alone, beside the pieces; seen: cognition tokens [N, 1, D], if
-    they were computed before: `inputs` then has no pictures.
+    if they were computed before; firsts: first frames alone, beside the pieces; seen, vision: cognition tokens [N, 1,
+    D] and vision tokens [N, V * P, channels], if they were computed before: `inputs` then has no pictures.
     """
 
     inputs: Inputs
@@ -63,6 +63,7 @@ class PolicyBatch:
     maps: list[Tensor] | None = None
     firsts: PolicyBatch | None = None
     seen: Tensor | None = None
+    vision: Tensor | None = None
 
     def to(self, device: torch.device) -> PolicyBatch:
         """The same batch on another device."""
@@ -201,9 +202,14 @@ class BatchMaker:
         return rows.mean(0), rows.std(0) + 1e-4
 
     def batch(
-        self, pieces: Sequence[Piece], frames: float, maps: list[Tensor] | None = None, seen: Tensor | None = None
+        self,
+        pieces: Sequence[Piece],
+        frames: float,
+        maps: list[Tensor] | None = None,
+        seen: Tensor | None = None,
+        vision: Tensor | None = None,
     ) -> PolicyBatch:
-        """The batch of these pieces; frames, maps, seen: see `PolicyBatch`."""
+        """The batch of these pieces; frames, maps, seen, vision: see `PolicyBatch`."""
         longest = max(len(piece.frames) for piece in pieces)
         rows = [(e, t, p.demo, int(frame)) for e, p in enumerate(pieces) for t, frame in enumerate(p.frames)]
         chosen = [self._choose(piece) for piece in pieces]
@@ -226,6 +232,7 @@ class BatchMaker:
             frames=frames,
             maps=maps,
             seen=seen,
+            vision=vision,
         )
 
     def _choose(self, piece: Piece) -> npt.NDArray[np.int64]:

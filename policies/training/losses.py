@@ -128,7 +128,7 @@ class PolicyTraining(nn.Module):
 
     def forward(self, batch: PolicyBatch) -> dict[str, Tensor]:
         """`loss` and its parts, each the mean over the frames of the whole batch once processes are averaged."""
-        seen, vision = self.network.vlm(batch.inputs)
+        seen, vision = self._see(batch)
         cognition, perception, imagined = self._remember(seen, vision, batch)
         parts = {"action": self._action_loss(cognition, perception, batch)}
         if self.goal is not None:
@@ -147,6 +147,13 @@ class PolicyTraining(nn.Module):
                 loss = loss + weight * parts[name]
         return {"loss": loss, **{name: part.detach() for name, part in parts.items()}}
 
+    def _see(self, batch: PolicyBatch) -> tuple[Tensor, Tensor]:
+        """Cognition tokens [N, 1, D] and vision tokens [N, V * P, channels], computed now unless they were before."""
+        if batch.seen is not None and batch.vision is not None:
+            return batch.seen, batch.vision.to(batch.seen.dtype)
+        seen, vision = self.network.vlm(batch.inputs)
+        return seen, vision
+
     def _first_loss(self, firsts: PolicyBatch) -> Tensor:
         """Where first frames lead, which have nothing to remember: asked of the head that is told before memory."""
         head = self.goal if self.goal_now is None else self.goal_now
@@ -158,29 +165,43 @@ class PolicyTraining(nn.Module):
     def _remember(
         self, seen: Tensor, vision: Tensor, batch: PolicyBatch
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Cognition token [N, 1, D] and perceptual tokens [N, P, d] after memory and imagination, and the imagined
-        tokens [N, K, Nq, d]."""
+        """Cognition token [N, 1, D] after memory; of the M frames that are looked at (`_looked_at`) perceptual tokens
+        [M, P, d] after memory and imagination, and the imagined tokens [M, K, Nq, d]."""
         network = self.network
         if not isinstance(network, MemoryVLANetwork):
             return seen, None, None
-        tokens = {"cognitive": seen, "perceptual": network.memory.per_compr(vision, self.config.views)}
-        for name, bank in network.memory.banks.items():
-            tokens[name] = _from_grid(bank.train_episodes(*_to_grid(tokens[name], batch)), batch)
-        perception, imagined = tokens["perceptual"], None
+        perception: Tensor = network.memory.per_compr(vision, self.config.views)
+        cognition, imagined = seen, None
+        looked_at = self._looked_at(batch)
+        banks = network.memory.banks
+        if "cognitive" in banks:
+            cognition = _from_grid(banks["cognitive"].train_episodes(*_to_grid(seen, batch)), batch)
+        if "perceptual" in banks:
+            wanted, found = _on_rows(looked_at, batch)
+            grid = banks["perceptual"].train_episodes(*_to_grid(perception, batch), wanted)
+            perception = grid.flatten(0, 1)[found]
+        else:
+            perception = perception[looked_at]
         if network.imagination is not None:
-            imagined = network.imagination.condense(self._maps(batch))
+            imagined = network.imagination.condense(self._maps(batch, looked_at))
             perception = network.imagination.integrate(perception, imagined)
-        return tokens["cognitive"], perception, imagined
+        return cognition, perception, imagined
 
-    def _maps(self, batch: PolicyBatch) -> list[Tensor]:
-        """The world model's features of every frame, computed now unless they were before."""
+    def _looked_at(self, batch: PolicyBatch) -> Tensor:
+        """Frames whose perceptual tokens anything learns from, int64 [M], rising: those that are noised, or all."""
+        if self.goal_seen is None and self.goal_imagined is None:
+            return batch.noised
+        return torch.arange(len(batch.place), device=batch.place.device)
+
+    def _maps(self, batch: PolicyBatch, frames: Tensor) -> list[Tensor]:
+        """The world model's features of these frames, computed now unless they were before."""
         if batch.maps is not None:
-            return batch.maps
+            return [level[frames] for level in batch.maps]
         inputs = batch.inputs
         if inputs.world_ids is None or inputs.noise is None:
             raise ValueError("imagination needs the instruction in the world model's ids, and noise to start from")
         world = self.network.imagination.world
-        maps: list[Tensor] = world.imagine(inputs.pictures[:, 0], inputs.world_ids, inputs.noise)
+        maps: list[Tensor] = world.imagine(inputs.pictures[frames, 0], inputs.world_ids[frames], inputs.noise[frames])
         return maps
 
     def _action_loss(self, cognition: Tensor, perception: Tensor | None, batch: PolicyBatch) -> Tensor:
@@ -194,8 +215,9 @@ class PolicyTraining(nn.Module):
         clean = chunks.nan_to_num().repeat(copies, 1, 1)
         condition = drop_condition(expert.net, cognition[these].repeat(copies, 1, 1), batch.drop)
         noisy = add_noise(clean, batch.noise, batch.step).to(condition.dtype)
-        looked = expert.net.see(None if perception is None else perception[these])
-        predicted: Tensor = expert.net(noisy, batch.step, condition, looked)
+        if perception is not None and len(perception) == len(batch.chunks):  # all frames were looked at
+            perception = perception[these]
+        predicted: Tensor = expert.net(noisy, batch.step, condition, expert.net.see(perception))
         off = ((predicted - batch.noise) ** 2).mean((1, 2))
         return (off * weight.repeat(copies)).sum() / (copies * batch.frames)
 
@@ -206,6 +228,18 @@ def _to_grid(tokens: Tensor, batch: PolicyBatch) -> tuple[Tensor, Tensor]:
     grid = tokens.new_zeros((pieces * longest, *tokens.shape[1:])).index_copy(0, batch.place, tokens)
     times = batch.inputs.times.new_zeros(pieces * longest).index_copy(0, batch.place, batch.inputs.times)
     return grid.reshape(pieces, longest, *tokens.shape[1:]), times.reshape(pieces, longest)
+
+
+def _on_rows(frames: Tensor, batch: PolicyBatch) -> tuple[Tensor, Tensor]:
+    """These frames [M], rising, as turns of their pieces, int64 [E, K], filled up with 0 where a piece has fewer; and
+    where each of them lies in that, flat, int64 [M]."""
+    pieces, longest = batch.grid
+    piece, turn = batch.place[frames] // longest, batch.place[frames] % longest
+    counts = torch.bincount(piece, minlength=pieces)
+    nth = torch.arange(len(frames), device=frames.device) - (counts.cumsum(0) - counts)[piece]
+    most = int(counts.max())
+    turns = turn.new_zeros(pieces * most).index_copy(0, piece * most + nth, turn)
+    return turns.reshape(pieces, most), piece * most + nth
 
 
 def _from_grid(grid: Tensor, batch: PolicyBatch) -> Tensor:

@@ -21,6 +21,7 @@ from policies.training.demos import Demo, DemoError
 from policies.training.dreams import Dreams
 from policies.training.losses import PolicyTraining
 from policies.training.sampling import GroupSampler, Mixture, StreamPiece, StreamSampler
+from policies.training.sights import Sights
 from policies.training.starts import HEADS, prepare, save_with_grid
 from policies.training.windows import CallSampler, FrameSampler, Piece
 from policies.training.world_files import read_world
@@ -72,11 +73,12 @@ class PolicyStage:
         half: bool = False,
         dreams: Dreams | None = None,
         firsts: Firsts | None = None,
+        sights: Sights | None = None,
     ) -> None:
         self.module: nn.Module = training
         self._training, self._data, self._maker, self._sampler = training, data, maker, sampler
         self._tokenizer, self._card, self._half = tokenizer, card, half
-        self._dreams, self._firsts = dreams, firsts
+        self._dreams, self._firsts, self._sights = dreams, firsts, sights
         vlm: Any = training.network.vlm
         self.blocks: tuple[nn.Module, ...] = (*vlm.llm_backbone.model.layers,)
         self.frames = round(sum(sampler.draw(update, 0, 1)[1] for update in range(20)) / 20)
@@ -85,7 +87,12 @@ class PolicyStage:
         """See `policies.training.stage.Stage`."""
         pieces, frames = self._sampler.draw(update, rank, world)
         pieces = [p.with_past() if isinstance(p, StreamPiece) else p for p in pieces]
-        batch = self._maker.batch(pieces, frames, self._dreams.maps(pieces) if self._dreams else None)
+        cognition = vision = None
+        if self._sights is not None:
+            pieces, sight = self._sights.of(pieces)
+            cognition, vision = sight.cognition, sight.vision
+        maps = self._dreams.maps(pieces) if self._dreams else None
+        batch = self._maker.batch(pieces, frames, maps, cognition, vision)
         return replace(batch, firsts=self._firsts.draw(update, rank, world)) if self._firsts else batch
 
     def save(self, folder: Path, state: dict[str, Tensor]) -> None:
@@ -122,6 +129,7 @@ def policy_stage(
     start: str | None = None,
     fresh_memory: bool = False,
     grounding: str | None = None,
+    frozen: bool = False,
     world: str | None = None,
     tokenizer: str | None = None,
     unnorm_key: str | None = None,
@@ -153,8 +161,9 @@ def policy_stage(
     or a released one, of the same family or of one that it builds on (CogACT, MemoryVLA); fresh_memory: but for its
     memory banks, which begin anew (attention that has become sharp on one thing to remember has little gradient left
     that would lead to another); grounding: folder of a grounding stage to start from, whose vision-language part and
-    goal heads replace those of `start`, or of a recall stage, whose bank then becomes the cognitive one; world: folder
-    of the world model (memoryvla_pp); unnorm_key: one name for the statistics of all data (none: each dataset its own).
+    goal heads replace those of `start`, or of a recall stage, whose bank then becomes the cognitive one; frozen: the
+    vision-language part stays as it is, and what it sees of a demonstration is computed once; world: folder of the
+    world model (memoryvla_pp); unnorm_key: one name for the statistics of all data (none: each dataset its own).
     sampler: `calls` (whole episodes at the frames of policy calls), `group` or `stream` (section 4.3 of the paper's
     training); every: steps between the calls of `calls` (0: as many as lie between two that are remembered); pieces:
     episodes a batch (`stream`: streams side by side); longest: most frames of each; weights: of tasks (`calls`) or
@@ -169,6 +178,8 @@ def policy_stage(
 
     Raises PolicyError or DemoError for options and data that do not go together.
     """
+    if frozen:
+        require_frozen(sampler, augment=augment, firsts=firsts, imagines=world is not None and not dreams)
     found = read_data(data, cameras=cameras or None, unnorm_key=unnorm_key)
     seen = tuple(cameras) or tuple(found.demos[0].pictures)[:1]
     labelled = [demo for demo in found.demos if demo.actions is not None and not demo.beginning]
@@ -209,12 +220,17 @@ def policy_stage(
     )
     if state:
         scale_state(network.vlm, maker)
+    if frozen:
+        network.vlm.requires_grad_(False)
     learned = prepare(training, maker, start=start, fresh_memory=fresh_memory, grounding=grounding, world=world)
     kept = Dreams(network.imagination.world, maker, dreams, seed) if dreams and world else None
     between = every or config.expert.execute * config.memory.every
     chosen = sampler_of(sampler, labelled, between, pieces, longest, seed, weights)
     alone = firsts_of(made(beginnings, repeats=1), maker, firsts, seed, learned) if beginnings else None
-    return PolicyStage(training, found, maker, chosen, tokenizer=words, card=card, half=half, dreams=kept, firsts=alone)
+    known = Sights(network.vlm, maker, between, longest) if frozen else None
+    return PolicyStage(
+        training, found, maker, chosen, tokenizer=words, card=card, half=half, dreams=kept, firsts=alone, sights=known
+    )
 
 
 def require_firsts(firsts: int, beginnings: Sequence[Demo], goal_weight: float, unnorm_key: str | None) -> None:
@@ -235,6 +251,19 @@ def require_firsts(firsts: int, beginnings: Sequence[Demo], goal_weight: float, 
             "first frames alone have no actions to take statistics of: give all data one name for theirs, "
             "as in unnorm_key=lab"
         )
+
+
+def require_frozen(sampler: str, *, augment: bool, firsts: int, imagines: bool) -> None:
+    """Raises PolicyError for options that do not go with tokens computed once."""
+    against = {
+        "sampler=calls, whose episodes are always called at the same frames": sampler != "calls",
+        "augment=false: its pictures are never the same": augment,
+        "firsts=0: only the vision-language part learns from first frames": firsts > 0,
+        "dreams=N: imagination needs pictures, which are no longer looked at": imagines,
+    }
+    for cure, wrong in against.items():
+        if wrong:
+            raise PolicyError(f"frozen=true computes what is seen once; it needs {cure}")
 
 
 def firsts_of(maker: BatchMaker, pieces: BatchMaker, frames: int, seed: int, learned: bool) -> Firsts:

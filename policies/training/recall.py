@@ -8,14 +8,10 @@ stage goes on with it, together with all else.
 
 from __future__ import annotations
 
-import copy
-import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -25,38 +21,11 @@ from policies.training.batches import BatchMaker, PolicyBatch
 from policies.training.data import read_data
 from policies.training.losses import Recall
 from policies.training.policy_stage import numbers_of, shaped
+from policies.training.sights import Sights
 from policies.training.starts import GROUNDING, read_grounding, save_with_grid
-from policies.training.windows import CallSampler, Piece
+from policies.training.windows import CallSampler
 from policies.vla.language import Prompter, lab_tokenizer
 from policies.vla.model import VLM
-
-
-class Sights:
-    """Cognition tokens of demonstrations, computed when one is first drawn. every, longest: as of the pieces; a
-    demonstration's calls are always at the same frames, the first of them by its index."""
-
-    def __init__(self, vlm: VLM, maker: BatchMaker, every: int, longest: int) -> None:
-        # A copy: the one that is saved may move to a GPU or be parted among processes.
-        self._vlm, self._maker = copy.deepcopy(vlm).eval(), maker
-        self._every, self._longest = every, longest
-        self._seen: dict[int, Tensor] = {}
-        self._lock = threading.Lock()  # batches are drawn in threads
-
-    def of(self, piece: Piece) -> tuple[Piece, Tensor]:
-        """The piece at the frames its demonstration is always called at, and the tokens [T, 1, D] of these."""
-        length = len(self._maker.demos[piece.demo])
-        first = piece.demo % min(self._every, length)  # the shortest are called once at least
-        frames = np.arange(first, length, self._every)[: self._longest]
-        settled = replace(piece, frames=frames, times=np.arange(len(frames), dtype=np.float64))
-        with self._lock:
-            if piece.demo not in self._seen:
-                self._seen[piece.demo] = self._look(settled)
-            return settled, self._seen[piece.demo]
-
-    @torch.no_grad()
-    def _look(self, piece: Piece) -> Tensor:
-        seen: Tensor = self._vlm(self._maker.batch([piece], len(piece.frames)).inputs)[0]
-        return seen
 
 
 class RecallStage:
@@ -73,8 +42,8 @@ class RecallStage:
     def draw(self, update: int, rank: int, world: int) -> PolicyBatch:
         """See `policies.training.stage.Stage`."""
         pieces, frames = self._sampler.draw(update, rank, world)
-        settled, tokens = zip(*(self._sights.of(piece) for piece in pieces), strict=True)
-        return self._maker.batch(settled, frames, seen=torch.cat(tokens))
+        settled, seen = self._sights.of(pieces)
+        return self._maker.batch(settled, frames, seen=seen.cognition)
 
     def save(self, folder: Path, state: dict[str, Tensor]) -> None:
         """Write what the grounding has, the bank and its head, for `grounding=` of the policy stage."""

@@ -242,6 +242,12 @@ def test_training_on_whole_pieces_equals_frame_after_frame(steps: int, changes: 
     weights = [p for p in bank.parameters() if p.requires_grad]
     for one, two in zip(*(_gradients(out, [tokens, *weights]) for out in (fast, slow)), strict=True):
         close(one, two, 1e-10, relative=True)
+    wanted = torch.randint(0, steps, (3, 2))
+    some = bank.train_episodes(tokens, times, wanted)
+    same = bank.train_episodes(tokens, times)[slots[:, None], wanted]
+    close(some, same, 1e-12)
+    for one, two in zip(*(_gradients(out, [tokens, *weights]) for out in (some, same)), strict=True):
+        close(one, two, 1e-10, relative=True)
 
 
 def _gradients(out: Tensor, inputs: list[Tensor]) -> list[Tensor]:

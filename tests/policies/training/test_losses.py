@@ -114,7 +114,7 @@ def test_the_mean_loss_of_the_shares_is_the_loss_of_the_batch(family: str, noise
         assert float(sum(part[name] for part in parts) / 2) == pytest.approx(float(loss), rel=1e-5)
 
 
-@pytest.mark.parametrize("family", ["cogact", "memoryvla"])
+@pytest.mark.parametrize("family", ["cogact", "memoryvla", "memoryvla_pp"])
 def test_frames_that_are_noised_stand_for_those_of_their_piece_that_are_not(family: str) -> None:
     config = config_of(family)
     training = PolicyTraining(network_of(config), config).eval()
@@ -184,7 +184,7 @@ def test_the_loss_on_what_was_imagined_teaches_imagination_alone() -> None:
     assert float(parts["loss"]) == pytest.approx(float(parts["action"] + 0.5 * parts["goal_imagined"]))
     assert training.goal_imagined is not None
     batch = batch_of(config)
-    imagined = training.network.imagination.condense(training._maps(batch)).flatten(1, 2)
+    imagined = training.network.imagination.condense(training._maps(batch, batch.noised)).flatten(1, 2)
     training.goal_imagined.loss(imagined, batch, batch.goals).backward()
     reached = {n.split(".")[1] for n, p in training.named_parameters() if p.grad is not None and "network." in n}
     assert reached == {"imagination"}

@@ -125,7 +125,7 @@ def test_recall_learns_from_what_the_frozen_encoder_sees(recalling: Any) -> None
     """The tokens of a batch are those of its frames, computed once; only the bank and its head learn."""
     stage = recalling
     batch = stage.draw(9, 0, 1)
-    pieces = [stage._sights.of(piece)[0] for piece in stage._sampler.draw(9, 0, 1)[0]]
+    pieces, _ = stage._sights.of(stage._sampler.draw(9, 0, 1)[0])
     with torch.no_grad():
         seen, _ = stage.recall.vlm(stage._maker.batch(pieces, 1.0).inputs)
     torch.testing.assert_close(batch.seen, seen, rtol=1e-4, atol=1e-5)
@@ -157,6 +157,52 @@ def test_policies_start_from_the_same_recall_and_those_that_remember_from_its_ba
     assert torch.equal(remembers.goal.chunk.weight, mine.recalled.chunk.weight)
     with pytest.raises(PolicyError, match=r"learned with other options \(write: fused there, raw here\)"):
         policy_stage(family="memoryvla", **given)
+
+
+@pytest.mark.parametrize("family", ["cogact", "memoryvla"])
+def test_what_a_frozen_vision_language_part_sees_is_computed_once_and_all_else_learns(
+    data: str, recalling: Any, tmp_path: Path, family: str
+) -> None:
+    given = {"data": [data], "goal_weight": 0.3, "grounding": str(saved(recalling, tmp_path)), **BOTH}
+    given |= {"model": {"memory": {"write": "fused"}}, "pieces": 2, "noised": 0.5}
+    stage: Any = policy_stage(family=family, frozen=True, **given)
+    batch = stage.draw(9, 0, 1)
+    pieces, _ = stage._sights.of(stage._sampler.draw(9, 0, 1)[0])
+    assert len(batch.inputs.pictures) == 0
+    begun = {name: tensor.clone() for name, tensor in stage.module.state_dict().items()}
+    with torch.no_grad():
+        looking = stage._maker.batch(pieces, batch.frames)
+        seen, vision = stage.module.network.vlm(looking.inputs)
+        torch.testing.assert_close(batch.seen, seen, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(batch.vision.float(), vision, rtol=1e-3, atol=1e-3)
+        for name, loss in stage.module(looking).items():
+            assert float(stage.module(batch)[name]) == pytest.approx(float(loss), rel=1e-3)
+    updated(stage, 3)
+    changed = {name for name, tensor in stage.module.state_dict().items() if not torch.equal(tensor, begun[name])}
+    assert {name for name in changed if ".vlm." in name} == set()
+    assert {name.split(".")[1] for name in changed} >= {"action_model"} | ({"memory"} if family != "cogact" else set())
+
+
+@pytest.mark.parametrize(
+    ("options", "cure"),
+    [
+        ({"sampler": "group"}, "sampler=calls"),
+        ({"augment": True}, "augment=false"),
+        ({"firsts": 4}, "firsts=0"),
+    ],
+    ids=str,
+)
+def test_tokens_computed_once_need_frames_that_are_always_the_same(
+    data: str, options: dict[str, Any], cure: str
+) -> None:
+    with pytest.raises(PolicyError, match=f"frozen=true computes what is seen once; it needs {cure}"):
+        policy_stage(family="cogact", data=[data], frozen=True, **options, **BOTH)
+
+
+@pytest.mark.parametrize("share", [0.0, -0.5, 1.5])
+def test_a_share_of_frames_that_is_none_is_refused(data: str, share: float) -> None:
+    with pytest.raises(PolicyError, match=r"must be in \(0, 1\]"):
+        policy_stage(family="cogact", data=[data], noised=share, **BOTH)
 
 
 @pytest.fixture(scope="module")
