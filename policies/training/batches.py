@@ -44,7 +44,8 @@ class PolicyBatch:
     again; goals float32 [N, 3, bins] or None: where the hand acts next; shown, the same of `shown_waypoints`: where the
     frame's cue leads, be it now or later; frames: what summed losses are divided by; maps: features of the world model,
     if they were computed before; firsts: first frames alone, beside the pieces; seen, vision: cognition tokens [N, 1,
-    D] and vision tokens [N, V * P, channels], if they were computed before: `inputs` then has no pictures.
+    D] and vision tokens [N, V * P, channels], if they were computed before: `inputs` then has no pictures but those
+    that a world model imagines from.
     """
 
     inputs: Inputs
@@ -217,7 +218,7 @@ class BatchMaker:
         starts = np.cumsum([0, *(len(piece.frames) for piece in pieces)])
         counts = np.array([len(some) for some in chosen])
         return PolicyBatch(
-            inputs=self._inputs(pieces, rows, pictures=seen is None),
+            inputs=self._inputs(pieces, rows, pictures=seen is None or bool(self._dream_shape)),
             place=torch.tensor([e * longest + t for e, t, _, _ in rows]),
             grid=(len(pieces), longest),
             chunks=self._tensor([self._chunk(d, frame) for _, _, d, frame in rows]),

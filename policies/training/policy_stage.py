@@ -179,7 +179,7 @@ def policy_stage(
     Raises PolicyError or DemoError for options and data that do not go together.
     """
     if frozen:
-        require_frozen(sampler, augment=augment, firsts=firsts, imagines=world is not None and not dreams)
+        require_frozen(sampler, augment=augment, firsts=firsts)
     found = read_data(data, cameras=cameras or None, unnorm_key=unnorm_key)
     seen = tuple(cameras) or tuple(found.demos[0].pictures)[:1]
     labelled = [demo for demo in found.demos if demo.actions is not None and not demo.beginning]
@@ -253,13 +253,12 @@ def require_firsts(firsts: int, beginnings: Sequence[Demo], goal_weight: float, 
         )
 
 
-def require_frozen(sampler: str, *, augment: bool, firsts: int, imagines: bool) -> None:
+def require_frozen(sampler: str, *, augment: bool, firsts: int) -> None:
     """Raises PolicyError for options that do not go with tokens computed once."""
     against = {
         "sampler=calls, whose episodes are always called at the same frames": sampler != "calls",
         "augment=false: its pictures are never the same": augment,
         "firsts=0: only the vision-language part learns from first frames": firsts > 0,
-        "dreams=N: imagination needs pictures, which are no longer looked at": imagines,
     }
     for cure, wrong in against.items():
         if wrong:

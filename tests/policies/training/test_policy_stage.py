@@ -159,16 +159,19 @@ def test_policies_start_from_the_same_recall_and_those_that_remember_from_its_ba
         policy_stage(family="memoryvla", **given)
 
 
-@pytest.mark.parametrize("family", ["cogact", "memoryvla"])
+@pytest.mark.parametrize("family", ["cogact", "memoryvla", "memoryvla_pp"])
 def test_what_a_frozen_vision_language_part_sees_is_computed_once_and_all_else_learns(
     data: str, recalling: Any, tmp_path: Path, family: str
 ) -> None:
     given = {"data": [data], "goal_weight": 0.3, "grounding": str(saved(recalling, tmp_path)), **BOTH}
     given |= {"model": {"memory": {"write": "fused"}}, "pieces": 2, "noised": 0.5}
+    if family == "memoryvla_pp":
+        save_world(tmp_path / "world", WorldModel(preset("lab", family).imagination), lab_tokenizer(), 4)
+        given["world"] = str(tmp_path / "world")
     stage: Any = policy_stage(family=family, frozen=True, **given)
     batch = stage.draw(9, 0, 1)
     pieces, _ = stage._sights.of(stage._sampler.draw(9, 0, 1)[0])
-    assert len(batch.inputs.pictures) == 0
+    assert (len(batch.inputs.pictures) == 0) == (family != "memoryvla_pp")  # which imagines from them
     begun = {name: tensor.clone() for name, tensor in stage.module.state_dict().items()}
     with torch.no_grad():
         looking = stage._maker.batch(pieces, batch.frames)
