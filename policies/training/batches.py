@@ -114,10 +114,9 @@ class BatchMaker:
 
     statistics: of a demonstration's dataset; noised: share of a piece's frames whose chunks are noised, drawn anew for
     every piece; repeats: noisings of each of these; drop: share of them whose condition is dropped for classifier-free
-    guidance; noisier: noisier diffusion steps are drawn more often, in proportion to their
-    number (else all alike): a small network then learns far sooner to heed what conditions it; waypoint_bins: levels on
-    which the next waypoint is told (0: it is not); dream_shape: of the noise a world model starts from for one frame
-    (empty: none is drawn).
+    guidance; noisier: noisier diffusion steps are drawn more often, in proportion to their number (else all alike): a
+    small network then learns far sooner to heed what conditions it; waypoint_bins: levels on which the next waypoint is
+    told (0: it is not); dream_shape: of the noise a world model starts from for one frame (empty: none is drawn).
     Raises DemoError for a demonstration the network cannot be trained on.
     """
 

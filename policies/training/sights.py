@@ -1,6 +1,6 @@
 """What a vision-language part that is not trained sees in demonstrations, computed once, not in every update.
 
-At `lab` size it takes longer than all else in an update, and a frame's tokens take 7 kB.
+At `lab` size looking is two fifths of an update's forward pass, and a frame's tokens take 7 kB.
 """
 
 from __future__ import annotations
