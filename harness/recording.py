@@ -101,22 +101,25 @@ class Actor:
         """Whether the next action takes a policy call."""
         return not self.buffers[episode]
 
-    def act(self, episode: EpisodeId, seen: Observation) -> Floats:
-        """Its next action, float32 [A], in its own convention."""
-        if not self.buffers[episode]:
-            view = replace(
-                seen,
-                images={name: seen.images[name] for name in self.cameras},
-                state=seen.state if self.policy.spec.uses_state else None,
-                privileged=seen.privileged if self.policy.spec.privileged else None,
-            )
-            reply = self.policy.act([ActRequest(episode, self.calls[episode], view)])[0]
+    def act(self, asked: Mapping[EpisodeId, Observation]) -> dict[EpisodeId, Floats]:
+        """The next action of each of these episodes, float32 [A], in its own convention. One policy call answers all
+        that are due."""
+        due = [ActRequest(e, self.calls[e], self._view(seen)) for e, seen in asked.items() if self.due(e)]
+        for reply in self.policy.act(due) if due else ():
             actions = np.asarray(reply.actions, dtype=np.float32)
             if actions.ndim != 2 or not np.isfinite(actions).all():
                 raise PolicyError(f"the action chunk of {self.policy.spec.name} is not [T, A] of finite numbers")
-            self.buffers[episode] = list(actions[: self.execute])
-            self.calls[episode] += 1
-        return self.buffers[episode].pop(0)
+            self.buffers[reply.episode] = list(actions[: self.execute])
+            self.calls[reply.episode] += 1
+        return {episode: self.buffers[episode].pop(0) for episode in asked}
+
+    def _view(self, seen: Observation) -> Observation:
+        return replace(
+            seen,
+            images={name: seen.images[name] for name in self.cameras},
+            state=seen.state if self.policy.spec.uses_state else None,
+            privileged=seen.privileged if self.policy.spec.privileged else None,
+        )
 
     def instruction_changed(self, episode: EpisodeId, instruction: str, *, keep_memory: bool) -> None:
         self.buffers[episode] = []
@@ -274,47 +277,52 @@ class RecordingPolicy(Policy):
         )
 
     def act(self, requests: Sequence[ActRequest]) -> list[ActReply]:
-        return [self._answer(request) for request in requests]
+        seen = {request.episode: request.observation for request in requests}
+        labels = self._answers(0, self._expert, seen)
+        pushing, asked = set(), dict[EpisodeId, Observation]()
+        for episode, observation in seen.items():
+            session = self._live.of(episode)
+            before = session.pushed < session.push
+            if self._pushing(session, observation):
+                pushing.add(episode)
+            # One that takes over is asked while it waits too, so that it sees the cues.
+            if before if self._takeover else episode not in pushing:
+                asked[episode] = observation
+        self._cast(asked)
+        own = self._answers(1, self._learner, asked)
+        return [
+            self._answer(request, labels.get(request.episode), own.get(request.episode), request.episode in pushing)
+            for request in requests
+        ]
 
-    def _answer(self, request: ActRequest) -> ActReply:
+    def _answers(self, at: int, actor: Actor | None, seen: Mapping[EpisodeId, Observation]) -> dict[EpisodeId, Floats]:
+        """What the demonstrator (0) or the learner (1) does now, in the recorded convention, float32 [A] each."""
+        if actor is None or not seen:
+            return {}
+        return {episode: self._to_label[at](action[None])[0] for episode, action in actor.act(seen).items()}
+
+    def _cast(self, asked: Mapping[EpisodeId, Observation]) -> None:
+        """Draw who drives the steps of the learner's coming chunk."""
+        if self._learner is None or self._takeover:
+            return
+        for episode in asked:
+            if self._learner.due(episode):
+                session = self._live.of(episode)
+                session.by_learner = session.chance.random() >= self._beta
+
+    def _answer(self, request: ActRequest, label: Floats | None, own: Floats | None, pushing: bool) -> ActReply:
         session, seen = self._live.of(request.episode), request.observation
-        label = self._label(request.episode, seen)
-        before = session.pushed < session.push
-        pushing = self._pushing(session, seen)
         if label is None or (pushing and not self._takeover):
             done = self._wandered(session, label)
-        elif self._takeover:
-            own = self._learners(session, seen) if before else label  # asked while it waits too: it sees the cues
-            done = self._disturbed(session, own if pushing else label)
+        elif own is not None and (pushing if self._takeover else session.by_learner):
+            done = self._disturbed(session, own)
         else:
-            done = self._disturbed(session, self._chosen(session, seen, label))
+            done = self._disturbed(session, label)
         if not pushing or self._disturbance.off_course_recorded:
             self._note(session, seen, label, done, pushing)
         else:
             session.unrecorded = (seen, label, done)
         return ActReply(request.episode, request.step, self._to_env(done[None]))
-
-    def _label(self, episode: EpisodeId, seen: Observation) -> Floats | None:
-        """What the demonstrator does now, in the recorded convention, float32 [A]."""
-        if self._expert is None:
-            return None
-        label: Floats = self._to_label[0](self._expert.act(episode, seen)[None])[0]
-        return label
-
-    def _chosen(self, session: Session, seen: Observation, label: Floats) -> Floats:
-        """The learner's action where it drives, else the demonstrator's."""
-        if self._learner is None:
-            return label
-        if self._learner.due(session.start.episode):
-            session.by_learner = session.chance.random() >= self._beta
-        own = self._learners(session, seen)
-        return own if session.by_learner else label
-
-    def _learners(self, session: Session, seen: Observation) -> Floats:
-        """What the learner does now, in the recorded convention, float32 [A]."""
-        assert self._learner is not None
-        own: Floats = self._to_label[1](self._learner.act(session.start.episode, seen)[None])[0]
-        return own
 
     def _pushing(self, session: Session, seen: Observation) -> bool:
         """Whether this step is a push, by random motion or a learner. It waits until the simulator takes commands."""

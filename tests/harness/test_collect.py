@@ -334,8 +334,9 @@ def test_a_frame_with_a_cue_says_where_the_cue_leads_even_where_others_come_firs
     assert demo.state is not None
     assert demo.actions is not None
     assert not demo.beginning
-    assert np.array_equal(next_waypoints(demo), waypoints_of(demo.state, demo.actions)), "hindsight tells what is due"
     goes, shown = next_waypoints(demo), shown_waypoints(demo)
+    off = np.linalg.norm(goes - waypoints_of(demo.state, demo.actions), axis=1)
+    assert np.mean(off < 0.02) > 0.95, "but for the moment of a press, hindsight tells what is due"
     assert np.array_equal(shown, demo.waypoints)
     changes = np.flatnonzero((np.diff(goes, axis=0) != 0).any(1)) + 1
     pressed = goes[[0, *changes]]  # the three places in the order in which the hand went there
@@ -343,9 +344,22 @@ def test_a_frame_with_a_cue_says_where_the_cue_leads_even_where_others_come_firs
     told = np.linalg.norm(shown[:, None, :2] - pressed[None, :, :2], axis=2).argmin(1)
     free = int(np.flatnonzero(np.abs(np.diff(demo.state[:, :3], axis=0)).max(1) > 1e-3)[0])
     lights = [int(told[t]) for t in range(free) if not np.array_equal(shown[t], goes[t])]
-    assert list(dict.fromkeys(lights)) == [0, 1, 2], "the lights, in order, each named while it shines"
-    assert lights.count(0) == lights.count(1) == lights.count(2) == 10
+    assert lights == [1] * 10 + [2] * 10, "the later lights, each named while it shines; the first is due all along"
     assert np.array_equal(shown[free:], goes[free:])
+
+
+def test_what_is_due_does_not_depend_on_who_presses(tmp_path: Path) -> None:
+    """A learner that presses the first button in its turn has done so: what follows is the second's."""
+    words = ("suite=lab_memory", "policy=expert", "collect.tasks=[press_order_marked]", "cluster=inline")
+    words = (*words, "collect.trials=2", "protocol.execute=1")
+    assert run(tmp_path / "own", *words) == 0
+    words = (*words, "learner=expert", "collect.takeover=true", "collect.off_course=1", "collect.off_course_steps=60")
+    assert run(tmp_path / "led", *words, "collect.off_course_recorded=true") == 0
+    for own, led in zip(read_demos(tmp_path / "own"), read_demos(tmp_path / "led"), strict=True):
+        assert led.off_course is not None
+        assert led.off_course.any()
+        assert np.array_equal(next_waypoints(led), next_waypoints(own)), "the same hand moves, under another name"
+        assert len(np.unique(next_waypoints(led), axis=0)) >= 3
 
 
 def test_first_frames_and_whole_episodes_are_datasets_apart(tmp_path: Path) -> None:
