@@ -76,8 +76,8 @@ class Trial:
         return np.full(3, np.nan)
 
     def due(self) -> Vector:
-        """The place [3] where the hand would have to act if it could now, seen or not, while things move that it waits
-        for: where it acts in the end is another place, and nobody can know it yet. NaN: it is the same place."""
+        """The place [3] where the hand would have to act if it could now, seen or not. Where it acts in the end may be
+        another place: things move that it waits for, or somebody else drives it. NaN: it is the same place."""
         return np.full(3, np.nan)
 
     def hidden(self) -> Iterable[tuple[str, npt.ArrayLike | str]]:

@@ -95,6 +95,13 @@ class PressOrder(Trial):
         lit = self.lit(self.clock)
         return super().cue() if lit < 0 else self.buttons.pressed(lit)
 
+    def due(self) -> Vector:
+        """The button whose turn it is, whatever the hand is doing: a learner's own right press, or a push that happens
+        to press one, is no turn of the demonstrator's."""
+        if self.right_choices == COUNT:
+            return super().due()
+        return self.buttons.pressed(self.order[self.right_choices])
+
     def hidden(self) -> list[tuple[str, npt.ArrayLike | str]]:
         return [("order", np.array(self.order)), ("timing", np.array([self.first, self.free]))]
 

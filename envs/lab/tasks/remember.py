@@ -84,6 +84,10 @@ class RememberColour(Trial):
     def cue(self) -> Vector:
         return self.buttons.pressed(self.goal) if self.clock < self.cue_ends else super().cue()
 
+    def due(self) -> Vector:
+        """The button of the colour, whichever a learner comes down on."""
+        return self.buttons.pressed(self.goal)
+
     def hidden(self) -> list[tuple[str, npt.ArrayLike | str]]:
         return [("goal", np.array(self.goal)), ("timing", np.array([self.cue_ends, self.free]))]
 
