@@ -66,12 +66,12 @@ def recall_stage(
     weights: Mapping[str, float] | None = None,
     seed: int = 0,
 ) -> RecallStage:
-    """Teach a cognitive memory bank, begun anew, what to keep and what to look for.
+    """Teach a cognitive memory bank what to keep and what to look for.
 
     data: folders of RLDS datasets, whole episodes; start: folder of the grounding stage whose vision-language part has
-    seen them (it is not trained here); cameras, state, size, model: as for the policy stage, and the same there; every:
-    steps between two calls; pieces: episodes a batch; longest: most calls of each; weights: of tasks. Raises
-    PolicyError or DemoError for data that are of no use.
+    seen them (it is not trained here) and whose bank begins anew, or of this stage, to go on with its bank; cameras,
+    state, size, model: as for the policy stage, and the same there; every: steps between two calls; pieces: episodes a
+    batch; longest: most calls of each; weights: of tasks. Raises PolicyError or DemoError for data that are of no use.
     """
     found = read_data(data, cameras=cameras or None, unnorm_key="all")
     seen = tuple(cameras) or tuple(found.demos[0].pictures)[:1]
@@ -81,7 +81,7 @@ def recall_stage(
     maker = BatchMaker(labelled, config, seen, prompter, found.of, repeats=1, waypoint_bins=goal_bins)
     torch.manual_seed(seed)
     recall = Recall(VLM(config), MemoryBank(memory_config(config, "cognitive")), goal_bins)
-    maker.tell_on(read_grounding(Path(start), recall.vlm, [recall.goal, recall.recalled]))
+    maker.tell_on(read_grounding(Path(start), recall.vlm, [recall.recalled, recall.goal], recall.bank))
     lengths, tasks = [len(demo) for demo in labelled], [demo.task for demo in labelled]
     sampler = CallSampler(lengths, tasks, every, pieces, longest, seed, dict(weights) if weights else None)
     return RecallStage(recall, maker, sampler)

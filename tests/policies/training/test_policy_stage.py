@@ -139,6 +139,15 @@ def test_recall_learns_from_what_the_frozen_encoder_sees(recalling: Any) -> None
     assert float(stage.module(batch)["loss"]) < before
 
 
+def test_recall_goes_on_with_the_bank_it_finds(data: str, recalling: Any, tmp_path: Path) -> None:
+    given = {"data": [data], "start": str(saved(recalling, tmp_path)), "pieces": 2, "seed": 3, **BOTH}
+    going_on = recall_stage(model={"memory": {"write": "fused"}}, **given).module.state_dict()
+    for name, tensor in recalling.module.state_dict().items():
+        assert torch.equal(going_on[name], tensor), name
+    with pytest.raises(PolicyError, match=r"learned with other options \(write: fused there, raw here\)"):
+        recall_stage(**given)
+
+
 def test_policies_start_from_the_same_recall_and_those_that_remember_from_its_bank(
     data: str, recalling: Any, tmp_path: Path
 ) -> None:
