@@ -26,6 +26,7 @@ RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("memvla robot", ("run.trials=1", STEPS)),
     ("memvla nightly", ("--night=2026-11-24",)),
     ("memvla collect", ("collect.trials=2", "cluster=inline")),
+    ("memvla collect learner=*", ("collect.off_course_steps=8",)),  # one that has learned nothing never gets there
     ("memvla train", ("train.updates=2", "train.warmup=0")),
     ("memvla train stage=world", ("held_out=1",)),
     (
