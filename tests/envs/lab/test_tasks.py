@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from envs.lab.env import LabEnv
 from envs.lab.parts import COLOUR_NAMES
 from policies.expert.lab import LabScript, moves
 from suites.protocol import load_suite
-from tests.envs.lab.helpers import GENERAL, TASKS, play
+from tests.envs.lab.helpers import GENERAL, MEMORY, TASKS, play
 
 SLOW = {"count_blocks": 4, "pick_place_by_colour": 8, "stack": 8}
 
@@ -143,8 +144,37 @@ def test_what_is_due_in_the_shell_game_is_the_cup_over_the_ball_until_the_hand_i
         env.step_chunk(np.zeros((1, 7)))
     assert np.linalg.norm(np.ptp(places, axis=0)) > 0.1, "this ball moves"
     assert np.isnan(env.privileged()["due"]).all()
-    env.reset(seed=0, options={"task": "press_order", "trial": 3})
+    env.reset(seed=0, options={"task": "press_by_colour", "trial": 3})
     assert np.isnan(env.privileged()["due"]).all()
+
+
+@pytest.mark.parametrize("task", ["remember_colour_5", "press_order", "press_order_marked"])
+def test_what_is_due_is_the_button_whose_turn_it_is(env: LabEnv, task: str) -> None:
+    env.reset(seed=0, options={"task": task, "trial": 3})
+    trial: Any = env.trial
+    script, step = LabScript(task, env.instruction(), env.env_spec), 0
+    due: list[int] = []
+    while True:
+        seen = env.privileged()
+        turn = trial.goal if task == "remember_colour_5" else trial.order[trial.right_choices]
+        assert np.array_equal(seen["due"][:2], seen["buttons"][turn, :2])
+        due.append(turn)
+        if env.step_chunk(script.act(seen, step)).terminated:
+            break
+        step += 1
+    assert len(set(due)) == (1 if task == "remember_colour_5" else 3)
+
+
+@pytest.mark.parametrize("task", [task for task in MEMORY if task != "count_blocks"])
+def test_no_expert_steers_by_the_labels(env: LabEnv, task: str) -> None:
+    env.reset(seed=0, options={"task": task, "trial": 3})
+    script = LabScript(task, env.instruction(), env.env_spec)
+    for step in range(240):
+        seen = {name: value for name, value in env.privileged().items() if name not in ("cue", "due")}
+        result = env.step_chunk(script.act(seen, step))
+        if result.terminated:
+            break
+    assert result.success
 
 
 def test_press_order_ends_at_the_first_press_out_of_order(env: LabEnv) -> None:
